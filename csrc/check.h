@@ -1,0 +1,60 @@
+// Checks, dispatch and threads for the operators of _C: the only place that knows torch's stable
+// ABI beyond tensors and registrations. Python (rlsv_fast/ops) raises the readable errors first;
+// these checks are the cheap second line that no ordinary mistake reaches.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+
+namespace rlsv_fast {
+
+using Tensor = torch::stable::Tensor;
+using ScalarType = torch::headeronly::ScalarType;
+
+// Calls body(zero) with a float or double zero according to the tensor's type.
+template <typename Body>
+auto dispatch_floating(const Tensor& tensor, const char* op, Body&& body) {
+  const ScalarType type = tensor.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op,
+                  ": expected float32 or float64");
+  if (type == ScalarType::Double) return body(double{0});
+  return body(float{0});
+}
+
+inline void check_input(const Tensor& tensor, int64_t dim, const char* op, const char* name) {
+  STD_TORCH_CHECK(tensor.dim() == dim, op, ": ", name, " must have ", dim, " dimensions, got ",
+                  tensor.dim());
+  STD_TORCH_CHECK(tensor.is_contiguous(), op, ": ", name, " must be contiguous");
+}
+
+inline void check_same_type(const Tensor& first, const Tensor& second, const char* op,
+                            const char* name) {
+  STD_TORCH_CHECK(first.scalar_type() == second.scalar_type(), op, ": ", name,
+                  " must have the type of the first argument");
+}
+
+template <typename scalar_t>
+const scalar_t* read(const Tensor& tensor) {
+  return static_cast<const scalar_t*>(tensor.const_data_ptr());
+}
+
+template <typename scalar_t>
+scalar_t* write(const Tensor& tensor) {
+  return static_cast<scalar_t*>(tensor.mutable_data_ptr());
+}
+
+// Runs body(begin, end) over [0, count) on torch's own threads. `cost` is the rough number of
+// vector operations per index: below about 32k operations a second thread costs more than it gives.
+template <typename Body>
+void parallel(int64_t count, int64_t cost, const Body& body) {
+  constexpr int64_t kWorthAThread = 32768;
+  const int64_t grain = cost >= kWorthAThread ? 1 : kWorthAThread / (cost > 0 ? cost : 1);
+  torch::stable::parallel_for(0, count, grain, body);
+}
+
+}  // namespace rlsv_fast

@@ -1,0 +1,44 @@
+// The schema of every operator and nothing else: the table of contents of the kernels.
+// Raw operators are functional, accept float32 and float64 contiguous tensors, and are wrapped
+// (validated, made differentiable) by rlsv_fast/ops/<op>.py. Formulas: csrc/cpu/<op>.cpp.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(rlsv_fast, m) {
+  m.def(
+      "_modulated_cosines_forward(Tensor frequency, Tensor phase, Tensor modulator, Tensor order, "
+      "int power) -> Tensor");
+  m.def(
+      "_modulated_cosines_backward(Tensor grad, Tensor frequency, Tensor phase, Tensor modulator, "
+      "Tensor order, int power) -> (Tensor, Tensor, Tensor)");
+
+  m.def("_frame_distance_forward(Tensor representation, int p, int normalize) -> Tensor");
+  m.def(
+      "_frame_distance_backward(Tensor grad, Tensor representation, Tensor distance, int p, "
+      "int normalize) -> Tensor");
+
+  m.def("_total_variation_forward(Tensor representation, int norm) -> (Tensor, Tensor)");
+  m.def(
+      "_total_variation_backward(Tensor grad, Tensor representation, Tensor norms, int norm) "
+      "-> Tensor");
+
+  m.def("_frames(Tensor signal, int kernel_size, int hop, int count, int offset) -> Tensor");
+  m.def("_overlap_add(Tensor frames, int hop, int length, int offset) -> Tensor");
+
+  m.def("_neg_snr_forward(Tensor estimate, Tensor target, bool batch) -> (Tensor, Tensor)");
+  m.def(
+      "_neg_snr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor energies, bool batch) "
+      "-> (Tensor, Tensor)");
+
+  m.def("_si_sdr_forward(Tensor estimate, Tensor target) -> (Tensor, Tensor)");
+  m.def(
+      "_si_sdr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor moments) "
+      "-> (Tensor, Tensor)");
+}
+
+// All the Python there is in _C: importing it runs the registrations above.
+PyMODINIT_FUNC PyInit__C(void) {
+  static PyModuleDef definition = {
+      PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return PyModule_Create(&definition);
+}

@@ -1,0 +1,68 @@
+// Run-time choice of the instruction set, and vectors that compile to whatever it offers.
+//
+// A function marked RLSV_SIMD is compiled for SSE2, AVX2+FMA and AVX-512; the dynamic linker picks
+// the best one when the library is loaded. It must not be a template, so a kernel is written as
+// an RLSV_INLINE template and marked once per type. Vec<T> is 64 bytes: one AVX-512 register,
+// two AVX2 ones, four of SSE2 or NEON.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define RLSV_SIMD __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define RLSV_SIMD
+#endif
+#define RLSV_INLINE __attribute__((always_inline)) inline
+
+namespace rlsv_fast {
+
+template <typename T>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  typedef float type __attribute__((vector_size(64)));
+  typedef int32_t mask __attribute__((vector_size(64)));
+};
+template <>
+struct VecOf<double> {
+  typedef double type __attribute__((vector_size(64)));
+  typedef int64_t mask __attribute__((vector_size(64)));
+};
+
+template <typename T>
+using Vec = typename VecOf<T>::type;
+template <typename T>
+using Mask = typename VecOf<T>::mask;
+template <typename T>
+inline constexpr int64_t kLanes = 64 / sizeof(T);
+
+// Vectors cross function borders by pointer or reference only: passing them by value has a
+// different calling convention in each clone.
+template <typename T>
+RLSV_INLINE void load(const T* from, Vec<T>& to) {
+  std::memcpy(&to, from, sizeof(to));
+}
+
+template <typename T>
+RLSV_INLINE void store(const Vec<T>& from, T* to) {
+  std::memcpy(to, &from, sizeof(from));
+}
+
+template <typename T>
+RLSV_INLINE void fill(T value, Vec<T>& to) {
+  to = value - Vec<T>{};
+}
+
+// The lanes added in a fixed pairwise order.
+template <typename T>
+RLSV_INLINE T sum(const Vec<T>& vector) {
+  T lanes[kLanes<T>];
+  store(vector, lanes);
+  for (int64_t width = kLanes<T> / 2; width > 0; width /= 2)
+    for (int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  return lanes[0];
+}
+
+}  // namespace rlsv_fast

@@ -1,0 +1,73 @@
+// Cosines and sines of angles counted in turns: cos(2 pi t), sin(2 pi t).
+//
+// Counting in turns makes range reduction exact: subtract the nearest integer. What remains is one
+// odd polynomial on a quarter turn, sin(2 pi u) = u q(u^2), |u| <= 1/4, reached by symmetry:
+//   cos(2 pi t) = sin(2 pi (1/4 - |t|)),    sin(2 pi t) = sign(t) sin(2 pi (1/4 - ||t| - 1/4|)).
+// float: minimax, relative error 5.3e-9. double: Taylor to u^21, error 2e-18.
+// Everything here is generic over scalars and vectors (V) with scalar type T.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define RLSV_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define RLSV_HOST_DEVICE __attribute__((always_inline)) inline
+#endif
+
+namespace rlsv_fast {
+
+// 1.5 * 2^(mantissa bits): adding and subtracting it rounds to the nearest integer, in any
+// instruction set, as long as the compiler keeps the order of operations (no fast-math).
+template <typename T>
+struct Rounding;
+template <>
+struct Rounding<float> {
+  static constexpr float kMagic = 12582912.0f;
+};
+template <>
+struct Rounding<double> {
+  static constexpr double kMagic = 6755399441055744.0;
+};
+
+// t minus its nearest integer, in [-1/2, 1/2], for |t| < 2^22 (float) or 2^51 (double).
+template <typename T, typename V>
+RLSV_HOST_DEVICE void reduce_turns(V& t) {
+  const V nearest = (t + Rounding<T>::kMagic) - Rounding<T>::kMagic;
+  t = t - nearest;
+}
+
+// sin(2 pi u) for |u| <= 1/4.
+template <typename V>
+RLSV_HOST_DEVICE void quarter_sine(const V& u, V& sine, float) {
+  const V z = u * u;
+  V q = z * 39.7109181108f - 76.5749921776f;
+  q = q * z + 81.6022312425f;
+  q = q * z - 41.3416774784f;
+  q = q * z + 6.28318527379f;
+  sine = u * q;
+}
+template <typename V>
+RLSV_HOST_DEVICE void quarter_sine(const V& u, V& sine, double) {
+  const V z = u * u;
+  V q = z * 0.0011309237482517961878 - 0.012031585942120627233;
+  q = q * z + 0.10422916220813984117;
+  q = q * z - 0.71812230177850051223;
+  q = q * z + 3.8199525848482821277;
+  q = q * z - 15.094642576822990392;
+  q = q * z + 42.058693944897653145;
+  q = q * z - 76.705859753061385842;
+  q = q * z + 81.605249276075054203;
+  q = q * z - 41.341702240399760234;
+  q = q * z + 6.2831853071795864769;
+  sine = u * q;
+}
+
+// The part of a turn in [-1/2, 1/2], formed in double. |turns| may be as large as 2^51.
+RLSV_HOST_DEVICE double reduced(double turns) {
+  reduce_turns<double>(turns);
+  return turns;
+}
+
+}  // namespace rlsv_fast

@@ -1,0 +1,96 @@
+"""Loads the compiled operators and turns raw forward/backward pairs into differentiable ones."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+try:
+    importlib.import_module("rlsv_fast._C")
+except ImportError as error:
+    raise ImportError(
+        "rlsv_fast: the compiled operators (rlsv_fast._C) cannot be loaded "
+        f"({error}); build them with: python setup.py build_ext"
+    ) from error
+
+raw = torch.ops.rlsv_fast
+"""The raw operators: validated by ``rlsv_fast.ops``, without gradients of their own."""
+
+
+def build_info() -> dict[str, str]:
+    """Return what the build holds (torch, CUDA kernels, compiler) and the SIMD level in use.
+
+    Raises:
+        ImportError: the helper module was built for another Python; operators work without it.
+    """
+    try:
+        host = importlib.import_module("rlsv_fast._host")
+    except ImportError as error:
+        raise ImportError(
+            "rlsv_fast: build_info() needs rlsv_fast._host, which is tied to the Python it was "
+            f"built with ({error}); rebuild it with: python setup.py build_ext"
+        ) from error
+    return dict(host.build_info())
+
+
+def fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the shape function of a raw operator, for torch.compile and torch.export."""
+    register: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.library.register_fake(
+        f"rlsv_fast::{name}"
+    )
+    return register
+
+
+def differentiable(
+    name: str,
+    forward: Callable[..., Any],
+    *,
+    save: Callable[[tuple[Any, ...], Any], Sequence[Tensor | None]],
+    backward: Callable[..., Sequence[Tensor | None]],
+    constants: Callable[[tuple[Any, ...]], Any] = lambda inputs: None,
+    non_differentiable: Sequence[int] = (),
+) -> Callable[..., Any]:
+    """Wrap raw operators into a function that can be differentiated once.
+
+    An ``autograd.Function`` around dispatcher operators works under
+    ``torch.compile(fullgraph=True)`` and raises on double backward and forward-mode
+    differentiation, where ``torch.library.register_autograd`` is silently wrong.
+
+    Args:
+        name: name of the operator, shown in autograd graphs.
+        forward: ``forward(*inputs)`` returns a tensor or a tuple of tensors.
+        save: ``save(inputs, outputs)`` returns the tensors that the backward pass needs.
+        backward: ``backward(saved, constants, needs, *grads)`` returns one gradient (or None) per
+            input; ``needs`` tells which inputs want one.
+        constants: ``constants(inputs)`` returns whatever non-tensor values backward needs.
+        non_differentiable: positions of outputs that carry no gradient.
+
+    Returns:
+        The differentiable function; it takes positional arguments only.
+    """
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(*inputs: Any) -> Any:
+            return forward(*inputs)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            ctx.save_for_backward(*save(inputs, output))
+            ctx.constants = constants(inputs)
+            ctx.inputs = len(inputs)
+            if non_differentiable:
+                ctx.mark_non_differentiable(*(output[index] for index in non_differentiable))
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *grads: Tensor) -> Any:
+            return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
+
+    Function.__name__ = Function.__qualname__ = name
+    return Function.apply

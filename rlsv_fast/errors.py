@@ -1,0 +1,38 @@
+"""Errors that a user can cause and mend; the command line prints them on one line."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class InputError(ValueError):
+    """A file, folder or setting cannot be used; the message names it and the remedy."""
+
+
+class MissingPackage(ImportError):
+    """An optional package is needed and absent; the message holds the command that installs it."""
+
+
+def require(package: str, *, extra: str, purpose: str) -> Any:
+    """Import an optional package on first use.
+
+    Args:
+        package: importable name, for example ``"av"``.
+        extra: the extra of ``rlsv_fast`` that installs it.
+        purpose: what it is needed for, as in "... is needed to <purpose>".
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingPackage: the package is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingPackage(
+            f"the package '{package}' is needed to {purpose}: pip install 'rlsv_fast[{extra}]'"
+        ) from error

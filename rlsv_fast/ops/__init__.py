@@ -1,0 +1,8 @@
+"""The operators: validated, fused, differentiable once, on CPU and CUDA tensors.
+
+Every operator has a twin of the same name and signature in :mod:`rlsv_fast.reference`.
+"""
+
+from rlsv_fast.ops.modulated_cosines import modulated_cosines
+
+__all__ = ["modulated_cosines"]

@@ -1,0 +1,5 @@
+"""Every operator of :mod:`rlsv_fast.ops` in plain PyTorch: specification, oracle and baseline."""
+
+from rlsv_fast.reference.modulated_cosines import modulated_cosines
+
+__all__ = ["modulated_cosines"]
