@@ -46,10 +46,11 @@ struct Symmetric {
     std::copy(problem.row, problem.row + size, a);
     Vec<T> top = {}, poison = {};
     for (int64_t i = 0; i < size; ++i) {
+      const bool room = room_after<T>(i, size, size);
       Vec<T> total = {};
       for (int64_t j = 0; j < width; j += kLanes<T>) {
         Vec<T> cost, exponent, offset;
-        load_padded(problem.cost + i * size + j, size - j, Limits<T>::kFar, cost);
+        load_padded(problem.cost + i * size + j, size - j, Limits<T>::kFar, cost, room);
         load(half + j, offset);
         poison += cost * T(0);
         exponent = offset + half[i] - cost * scale;

@@ -67,18 +67,32 @@ class Arena {
   T* next_ = nullptr;
 };
 
+// Whether a whole vector may be read, or written before the next row is, at the end of this row.
+template <typename T>
+RLSV_INLINE bool room_after(int64_t row, int64_t rows, int64_t columns) {
+  return row + 1 < rows && columns >= kLanes<T>;
+}
+
 // Loads up to a vector; lanes past `count` read as `rest`.
 template <typename T>
-RLSV_INLINE void load_padded(const T* from, int64_t count, T rest, Vec<T>& to) {
+RLSV_INLINE void load_padded(const T* from, int64_t count, T rest, Vec<T>& to, bool room = false) {
   if (count >= kLanes<T>) return load(from, to);
   T lanes[kLanes<T>];
+  if (room) {
+    for (int64_t lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = T(lane);
+    Vec<T> index;
+    load(lanes, index);
+    load(from, to);
+    to = index < T(count) ? to : Vec<T>{} + rest;
+    return;
+  }
   for (int64_t lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = lane < count ? from[lane] : rest;
   load(lanes, to);
 }
 
 template <typename T>
-RLSV_INLINE void store_cut(const Vec<T>& from, int64_t count, T* to) {
-  if (count >= kLanes<T>) return store(from, to);
+RLSV_INLINE void store_cut(const Vec<T>& from, int64_t count, T* to, bool room = false) {
+  if (room || count >= kLanes<T>) return store(from, to);
   T lanes[kLanes<T>];
   store(from, lanes);
   for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
@@ -160,16 +174,17 @@ RLSV_INLINE void write_plan(const Problem<T>& problem, const T* kernel, int64_t 
                             const T* y, T* plan, T* distance) {
   double total = 0;
   for (int64_t i = 0; i < problem.rows; ++i) {
+    const bool room = room_after<T>(i, problem.rows, problem.columns);
     Vec<T> row = {};
     for (int64_t j = 0; j < problem.columns; j += kLanes<T>) {
       const int64_t at = i * problem.columns + j, count = problem.columns - j;
       Vec<T> cost, entry, scaling;
-      load_padded(problem.cost + at, count, T(0), cost);
+      load_padded(problem.cost + at, count, T(0), cost, room);
       load(kernel + i * width + j, entry);
       load(y + j, scaling);
       entry *= scaling * x[i];
       row += entry * cost;
-      if (plan) store_cut<T>(entry, count, plan + at);
+      if (plan) store_cut<T>(entry, count, plan + at, room);
     }
     total += double(sum<T>(row));
   }

@@ -62,11 +62,12 @@ struct System {
     std::fill(c, c + width, W(0));
     std::fill(wc, wc + width, W(0));
     for (int64_t i = 0; i < rows; ++i) {
+      const bool room = room_after<W>(i, rows, columns);
       Vec<W> row = {}, weighted = {};
       for (int64_t j = 0; j < width; j += kLanes<W>) {
         Vec<W> entry, flow, column;
-        widen_padded(item.plan + i * columns + j, columns - j, entry);
-        widen_padded(item.upstream + i * columns + j, columns - j, flow);
+        widen_padded(item.plan + i * columns + j, columns - j, entry, room);
+        widen_padded(item.upstream + i * columns + j, columns - j, flow, room);
         store<W>(entry, plan + i * width + j);
         flow *= entry;
         row += entry;
@@ -82,9 +83,9 @@ struct System {
   }
 
   template <typename From>
-  RLSV_INLINE static void widen_padded(const From* from, int64_t count, Vec<W>& to) {
+  RLSV_INLINE static void widen_padded(const From* from, int64_t count, Vec<W>& to, bool room) {
     if constexpr (std::is_same_v<From, W>) {
-      load_padded(from, count, W(0), to);
+      load_padded(from, count, W(0), to, room);
     } else {
       W lanes[kLanes<W>];
       for (int64_t lane = 0; lane < kLanes<W>; ++lane)
@@ -287,19 +288,20 @@ struct System {
     const W direct = item.distance ? W(item.scale) : W(0);
     double by_epsilon = 0;
     for (int64_t i = 0; i < rows; ++i) {
+      const bool room = room_after<W>(i, rows, columns);
       Vec<W> along = {};
       for (int64_t j = 0; j < width; j += kLanes<W>) {
         const int64_t at = i * columns + j, count = columns - j;
         Vec<W> entry, flow, cost, potential;
         load(plan + i * width + j, entry);
         load(q + j, potential);
-        widen_padded(item.upstream + at, count, flow);
+        widen_padded(item.upstream + at, count, flow, room);
         flow = entry * (potential + p[i] - flow) * rate;
-        widen_padded(item.cost + at, count, cost);
+        widen_padded(item.cost + at, count, cost, room);
         along += flow * cost;
         flow += entry * direct;
         if constexpr (std::is_same_v<T, W>) {
-          store_cut<W>(flow, count, grad_cost + at);
+          store_cut<W>(flow, count, grad_cost + at, room);
         } else {
           for (int64_t lane = 0; lane < std::min(count, kLanes<W>); ++lane)
             grad_cost[at + lane] = T(flow[lane]);
