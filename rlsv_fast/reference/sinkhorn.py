@@ -59,7 +59,7 @@ def _alternating(
 def _symmetric(
     scaled: Tensor, row: Tensor, iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """phi <- (1 - w) phi + w (log a - LSE(phi - M / eps)), w = 1, 1/2, 2/3, 1, ..."""
+    """Damped updates phi <- (1 - w) phi + w (log a - LSE(phi - M / eps)), w = 1, 1/2, 2/3, ..."""
     phi = (row.log() - torch.logsumexp(-scaled, 2)) / 2
     count = torch.zeros(len(row), dtype=torch.int64, device=row.device)
     for step in range(iterations + 1):
@@ -113,7 +113,8 @@ def _implicit_plan(
         gap = (row_gap + column_gap) / 2
         step = torch.cholesky_solve(gap[..., None], torch.linalg.cholesky(matrix))[..., 0]
         return _plan(scaled, alpha - step, beta - step)
-    # Symmetric scaling by 1 / sqrt(sums): the null direction becomes a unit vector.
+    # Scaled by 1 / sqrt(sums), so that the null direction is a unit vector; in double, because
+    # the second eigenvalue tends to the null one as epsilon falls.
     sums = torch.cat([rows, columns], 1)
     live = sums > 0
     scale = torch.where(live, sums, torch.ones_like(sums)).rsqrt()
@@ -123,9 +124,9 @@ def _implicit_plan(
     matrix[:, size:, :size] = matrix[:, :size, size:].transpose(1, 2)
     null = torch.where(live, sums, torch.zeros_like(sums)).sqrt()
     null = torch.cat([null[:, :size], -null[:, size:]], 1) / null.norm(dim=1, keepdim=True)
-    factor = torch.linalg.cholesky(matrix + null[:, :, None] * null[:, None, :])
-    gap = torch.cat([row_gap, column_gap], 1) * scale
-    step = torch.cholesky_solve(gap[..., None], factor)[..., 0] * scale
+    factor = torch.linalg.cholesky((matrix + null[:, :, None] * null[:, None, :]).double())
+    gap = (torch.cat([row_gap, column_gap], 1) * scale).double()
+    step = torch.cholesky_solve(gap[..., None], factor)[..., 0].to(scale) * scale
     return _plan(scaled, alpha - step[:, :size], beta - step[:, size:])
 
 
