@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define RLSV_SIMD __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
@@ -24,17 +25,21 @@ template <>
 struct VecOf<float> {
   typedef float type __attribute__((vector_size(64)));
   typedef int32_t mask __attribute__((vector_size(64)));
+  typedef uint32_t bits;
 };
 template <>
 struct VecOf<double> {
   typedef double type __attribute__((vector_size(64)));
   typedef int64_t mask __attribute__((vector_size(64)));
+  typedef uint64_t bits;
 };
 
 template <typename T>
 using Vec = typename VecOf<T>::type;
 template <typename T>
 using Mask = typename VecOf<T>::mask;
+template <typename T>
+using Bits = typename VecOf<T>::bits;
 template <typename T>
 inline constexpr int64_t kLanes = 64 / sizeof(T);
 
@@ -53,6 +58,13 @@ RLSV_INLINE void store(const Vec<T>& from, T* to) {
 template <typename T>
 RLSV_INLINE void fill(T value, Vec<T>& to) {
   to = value - Vec<T>{};
+}
+
+// The sign bit cleared.
+template <typename T>
+RLSV_INLINE void absolute(const Vec<T>& value, Vec<T>& result) {
+  constexpr auto kAllButSign = static_cast<std::make_signed_t<Bits<T>>>(~Bits<T>{0} >> 1);
+  result = reinterpret_cast<Vec<T>>(reinterpret_cast<Mask<T>>(value) & kAllButSign);
 }
 
 // The lanes added in a fixed pairwise order.

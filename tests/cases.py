@@ -50,6 +50,10 @@ def _cosines(components: int, taps: int, rows: int | None = None) -> Inputs:
     return lambda: (0.7 * _uniform(components), _normal(components), _normal(rows, taps))
 
 
+def _representation(batch: int, components: int, frames: int) -> Inputs:
+    return lambda: (_uniform(batch, components, frames),)
+
+
 CASES: list[Case] = [
     Case("modulated_cosines", "typical", _cosines(40, 512)),
     Case("modulated_cosines", "paper", _cosines(64, 2048)),
@@ -76,6 +80,37 @@ CASES: list[Case] = [
             phase,
             modulator.expand(4, 8),
         ),
+        small=True,
+    ),
+    Case("frame_distance", "typical", _representation(2, 40, 50)),
+    Case("frame_distance", "long", _representation(1, 200, 33), {"reduce": "mean"}),
+    Case("frame_distance", "l2", _representation(2, 70, 37), {"p": 2}),
+    Case("frame_distance", "small", _representation(2, 3, 4), small=True),
+    Case("frame_distance", "small-l2", _representation(2, 3, 5), {"p": 2}, small=True),
+    Case("frame_distance", "time", _representation(2, 7, 5), {"normalize": "time"}, small=True),
+    Case("frame_distance", "raw", _representation(1, 3, 5), {"normalize": None}, small=True),
+    Case("frame_distance", "mean", _representation(3, 4, 5), {"reduce": "mean"}, small=True),
+    Case("frame_distance", "one", _representation(1, 1, 1)),
+    Case("frame_distance", "no-items", _representation(0, 3, 4)),
+    Case("frame_distance", "no-frames", _representation(2, 3, 0)),
+    Case(
+        "frame_distance",
+        "silent",  # many ties, as after a ReLU
+        lambda: (torch.relu(_normal(2, 5, 20)),),
+    ),
+    Case(
+        "frame_distance",
+        "strided",
+        _representation(2, 6, 7),
+        view=lambda leaf: (leaf.transpose(1, 2)[:, ::2],),
+        small=True,
+    ),
+    Case(
+        "frame_distance",
+        "expanded",
+        _representation(1, 4, 5),
+        {"p": 2},
+        view=lambda leaf: (leaf.expand(3, 4, 5),),
         small=True,
     ),
 ]

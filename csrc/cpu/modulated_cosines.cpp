@@ -38,11 +38,6 @@ struct Carrier {
 };
 
 template <typename T>
-RLSV_INLINE void absolute(const Vec<T>& value, Vec<T>& result) {
-  result = value < T(0) ? -value : value;
-}
-
-template <typename T>
 RLSV_INLINE void cosine(const Vec<T>& turns, Vec<T>& result) {
   Vec<T> magnitude;
   absolute<T>(turns, magnitude);
