@@ -1,0 +1,16 @@
+"""Total variation of a representation in plain PyTorch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def total_variation(representation: Tensor, *, norm: int = 1) -> Tensor:
+    """See :func:`rlsv_fast.ops.total_variation`."""
+    _, components, frames = representation.shape
+    along_time = representation[:, :, 1:] - representation[:, :, :-1]
+    along_components = representation[:, 1:, :] - representation[:, :-1, :]
+    if norm == 1:
+        total = along_time.abs().sum((1, 2)) + along_components.abs().sum((1, 2))
+        return total / max(components * frames, 1)
+    return along_time.norm() / max(frames, 1) + along_components.norm() / max(components, 1)
