@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.linalg import vector_norm
 
 
 def total_variation(representation: Tensor, *, norm: int = 1) -> Tensor:
@@ -13,4 +14,6 @@ def total_variation(representation: Tensor, *, norm: int = 1) -> Tensor:
     if norm == 1:
         total = along_time.abs().sum((1, 2)) + along_components.abs().sum((1, 2))
         return total / max(components * frames, 1)
-    return along_time.norm() / max(frames, 1) + along_components.norm() / max(components, 1)
+    by_time: Tensor = vector_norm(along_time) / max(frames, 1)
+    by_components: Tensor = vector_norm(along_components) / max(components, 1)
+    return by_time + by_components
