@@ -55,6 +55,23 @@ RLSV_INLINE void store(const Vec<T>& from, T* to) {
   std::memcpy(to, &from, sizeof(from));
 }
 
+// Up to a vector; lanes past `count` read as zero.
+template <typename T>
+RLSV_INLINE void load_part(const T* from, int64_t count, Vec<T>& to) {
+  if (count >= kLanes<T>) return load(from, to);
+  T lanes[kLanes<T>] = {};
+  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+  load(lanes, to);
+}
+
+template <typename T>
+RLSV_INLINE void store_part(const Vec<T>& from, int64_t count, T* to) {
+  if (count >= kLanes<T>) return store(from, to);
+  T lanes[kLanes<T>];
+  store(from, lanes);
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+}
+
 template <typename T>
 RLSV_INLINE void fill(T value, Vec<T>& to) {
   to = value - Vec<T>{};
@@ -65,6 +82,39 @@ template <typename T>
 RLSV_INLINE void absolute(const Vec<T>& value, Vec<T>& result) {
   constexpr auto kAllButSign = static_cast<std::make_signed_t<Bits<T>>>(~Bits<T>{0} >> 1);
   result = reinterpret_cast<Vec<T>>(reinterpret_cast<Mask<T>>(value) & kAllButSign);
+}
+
+// Half a vector of floats fills a vector of doubles: sums of float data are made in double.
+RLSV_INLINE void widen(const float* from, Vec<double>& to) {
+  typedef float Half __attribute__((vector_size(32)));
+  Half half;
+  std::memcpy(&half, from, sizeof(half));
+  to = __builtin_convertvector(half, Vec<double>);
+}
+RLSV_INLINE void widen(const double* from, Vec<double>& to) { load(from, to); }
+
+RLSV_INLINE void narrow(const Vec<double>& from, float* to) {
+  typedef float Half __attribute__((vector_size(32)));
+  const Half half = __builtin_convertvector(from, Half);
+  std::memcpy(to, &half, sizeof(half));
+}
+RLSV_INLINE void narrow(const Vec<double>& from, double* to) { store<double>(from, to); }
+
+// As load_part and store_part, through double.
+template <typename T>
+RLSV_INLINE void widen_part(const T* from, int64_t count, Vec<double>& to) {
+  if (count >= kLanes<double>) return widen(from, to);
+  T lanes[kLanes<double>] = {};
+  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+  widen(lanes, to);
+}
+
+template <typename T>
+RLSV_INLINE void narrow_part(const Vec<double>& from, int64_t count, T* to) {
+  if (count >= kLanes<double>) return narrow(from, to);
+  T lanes[kLanes<double>];
+  narrow(from, lanes);
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
 }
 
 // The lanes added in a fixed pairwise order.

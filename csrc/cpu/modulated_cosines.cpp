@@ -59,23 +59,6 @@ RLSV_INLINE void sine(const Vec<T>& turns, Vec<T>& result) {
   quarter_sine<Vec<T>>(turns < T(0) ? -folded : folded, result, T(0));
 }
 
-// Loads up to a vector; lanes past `count` read as zero.
-template <typename T>
-RLSV_INLINE void load_part(const T* from, int64_t count, Vec<T>& to) {
-  if (count >= kLanes<T>) return load(from, to);
-  T lanes[kLanes<T>] = {};
-  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
-  load(lanes, to);
-}
-
-template <typename T>
-RLSV_INLINE void store_part(const Vec<T>& from, int64_t count, T* to) {
-  if (count >= kLanes<T>) return store(from, to);
-  T lanes[kLanes<T>];
-  store(from, lanes);
-  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
-}
-
 template <typename T>
 struct Rows {
   const T *frequency, *phase, *modulator;
