@@ -7,7 +7,8 @@ from collections.abc import Callable
 import published
 import pytest
 import torch
-from conftest import SHAPES, Measure
+from conftest import DIRECTIONS, Measure
+from shapes import P2
 from torch import Tensor
 
 from rlsv_fast import ops
@@ -32,24 +33,14 @@ PEERS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("p", [1, 2])
-@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
-def test_frame_distance(measure: Measure, peer: str, p: int, direction: str) -> None:
-    sizes = SHAPES["P2"]
-    representation = torch.relu(torch.randn(sizes["B"], sizes["C"], sizes["T"])).requires_grad_()
-    upstream = torch.rand(sizes["T"], sizes["T"])
-    function = PEERS[peer]
-
-    def forward() -> None:
-        with torch.no_grad():
-            function(representation, p)
-
-    def both() -> None:
-        torch.autograd.grad(function(representation, p), representation, upstream)
-
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_frame_distance(measure_operator: Measure, peer: str, p: int, direction: str) -> None:
     slow = peer == "published loop"
-    measure(
-        forward if direction == "forward" else both,
-        group=f"frame_distance p={p} {direction}",
+    measure_operator(
+        lambda representation: PEERS[peer](representation, p),
+        torch.relu(torch.randn(P2["B"], P2["C"], P2["T"])).requires_grad_(),
+        op=f"frame_distance p={p}",
+        direction=direction,
         peer=peer,
         shape="P2",
         rounds=3 if slow else 10,

@@ -18,18 +18,18 @@ import numpy as np
 import published
 import pytest
 import torch
-from conftest import SHAPES, Measure
+from conftest import Measure
+from shapes import P2
 
 from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.training import Trainer, resolve
 
-SIZES = SHAPES["P2"]
 WEIGHT, EPSILON = 0.5, 1.3
 OBJECTIVES = {"L_A": "total-variation", "L_B": "sinkhorn"}
 
 
 def _voice_and_accompaniment() -> tuple[torch.Tensor, torch.Tensor]:
-    noise = np.random.default_rng(218).standard_normal((2, SIZES["B"], SIZES["N"]))
+    noise = np.random.default_rng(218).standard_normal((2, P2["B"], P2["N"]))
     voice, accompaniment = torch.from_numpy(0.1 * noise).float()
     return voice, accompaniment
 
@@ -48,7 +48,7 @@ def fused_step(objective: str) -> Callable[[], Any]:
     )
     sources = [source.reshape(-1).numpy() for source in (voice, accompaniment)]
     track = PreparedTrack("noise", 44100, sources[0] + sources[1], *sources)
-    store = SegmentStore([track], SIZES["N"], 0)
+    store = SegmentStore([track], P2["N"], 0)
     trainer = Trainer(config, store, Path("unused"), device=torch.device("cpu"))
     return lambda: trainer.step(voice, accompaniment)
 
@@ -56,7 +56,7 @@ def fused_step(objective: str) -> Callable[[], Any]:
 def published_step(objective: str) -> Callable[[], Any]:
     """The peer: see published.py."""
     voice, accompaniment = _voice_and_accompaniment()
-    model = published.PublishedModel(SIZES["C"], SIZES["L"], SIZES["S"], SIZES["N"])
+    model = published.PublishedModel(P2["C"], P2["L"], P2["S"], P2["N"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     return lambda: published.step(
         model,

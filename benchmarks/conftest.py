@@ -1,4 +1,4 @@
-"""What all benchmarks share: a synchronised clock, pinned threads, named shapes, facts in the JSON."""
+"""What all benchmarks share: a synchronised clock, pinned threads, facts in the JSON."""
 
 from __future__ import annotations
 
@@ -12,18 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import rlsv_fast
 
-SHAPES = {
-    # The training batches of the papers and a small one: B items, N samples, C components, L taps,
-    # S hop, T = ceil(N / S) frames.
-    "P2": {"B": 8, "N": 44100, "C": 800, "L": 2048, "S": 256, "T": 173},
-    "P1": {"B": 8, "N": 44100, "C": 800, "L": 2048, "S": 384, "T": 115},
-    "small": {"B": 2, "N": 16000, "C": 64, "L": 512, "S": 128, "T": 125},
-}
-
 Measure = Callable[..., Any]
+DIRECTIONS = ["forward", "forward+backward"]
 
 
 def synced_clock() -> float:
@@ -70,8 +64,7 @@ def pinned_threads() -> Iterator[None]:
 def measure(benchmark: Any) -> Measure:
     """Run `function` in rounds of many iterations and keep the facts of the run in the JSON.
 
-    `measure(function, group=..., peer=..., shape=..., rounds=10, iterations=5)`: `group` is what is
-    compared, `peer` who is measured ("fused", "reference", ...).
+    `group` is what is compared, `peer` who is measured: "fused" or whom it is compared with.
     """
 
     def run(
@@ -83,14 +76,38 @@ def measure(benchmark: Any) -> Measure:
         rounds: int = 10,
         iterations: int = 5,
         **facts: Any,
-    ) -> Any:
+    ) -> None:
         benchmark.group = f"{group} [{shape}]"
         benchmark.extra_info.update(
             FACTS, peer=peer, shape=shape, threads=torch.get_num_threads(), device="cpu", **facts
         )
         benchmark._timer = synced_clock
-        return benchmark.pedantic(
+        benchmark.pedantic(
             function, rounds=rounds, iterations=iterations, warmup_rounds=1 if rounds < 5 else 3
         )
+
+    return run
+
+
+@pytest.fixture
+def measure_operator(measure: Measure) -> Measure:
+    """Time `call(*leaves)` in one direction; backward goes to every leaf that requires it."""
+
+    def run(
+        call: Callable[..., Tensor], *leaves: Tensor, op: str, direction: str, **options: Any
+    ) -> None:
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        with torch.no_grad():
+            upstream = torch.rand_like(call(*leaves))
+
+        def forward() -> None:
+            with torch.no_grad():
+                call(*leaves)
+
+        def both() -> None:
+            torch.autograd.grad(call(*leaves), wanted, upstream)
+
+        function = forward if direction == "forward" else both
+        measure(function, group=f"{op} {direction}", **options)
 
     return run

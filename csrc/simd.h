@@ -117,6 +117,18 @@ RLSV_INLINE void narrow_part(const Vec<double>& from, int64_t count, T* to) {
   for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
 }
 
+// Adds all lanes of a vector to those of a sum in double, in a fixed order.
+template <typename T>
+RLSV_INLINE void add_lanes(const Vec<T>& from, Vec<double>& total) {
+  T lanes[kLanes<T>];
+  store(from, lanes);
+  for (int64_t lane = 0; lane < kLanes<T>; lane += kLanes<double>) {
+    Vec<double> part;
+    widen(lanes + lane, part);
+    total += part;
+  }
+}
+
 // The lanes added in a fixed pairwise order.
 template <typename T>
 RLSV_INLINE T sum(const Vec<T>& vector) {

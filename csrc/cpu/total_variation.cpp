@@ -17,39 +17,46 @@ namespace {
 
 constexpr const char* kOp = "total_variation";
 constexpr int64_t kChunkCells = 8192;
+template <typename T>
+constexpr int64_t kChain = 32 * kLanes<T>;
 
-template <bool kSquared>
-RLSV_INLINE void accumulate(const Vec<double>& difference, Vec<double>& total) {
+template <bool kSquared, typename V>
+RLSV_INLINE void accumulate(const V& difference, V& total) {
   if constexpr (kSquared) {
     total += difference * difference;
   } else {
-    total += difference < 0.0 ? -difference : difference;
+    total += difference < 0 ? -difference : difference;
   }
 }
 
-// sums[0] over d, sums[1] over e, of the components [begin, end) of one item.
+// sums[0] over d, sums[1] over e, of the components [begin, end) of one item: short chains of
+// additions in T, their lanes added in double.
 template <bool kSquared, typename T>
 RLSV_INLINE void sum_differences(const T* item, int64_t frames, int64_t begin, int64_t end,
                                  double* sums) {
   Vec<double> along_frames = {}, along_components = {};
+  double first_frame = 0.0;
   for (int64_t c = begin; c < end; ++c) {
     const T* row = item + c * frames;
     const T* above = c > 0 ? row - frames : row;
-    Vec<double> here, left, up;
-    widen_part(row, 1, here);
-    widen_part(above, 1, up);
-    accumulate<kSquared>(here - up, along_components);
-    for (int64_t t = 1; t < frames; t += kLanes<double>) {
-      const int64_t count = frames - t;
-      widen_part(row + t, count, here);
-      widen_part(row + t - 1, count, left);
-      widen_part(above + t, count, up);
-      accumulate<kSquared>(here - left, along_frames);
-      accumulate<kSquared>(here - up, along_components);
+    accumulate<kSquared>(double(row[0]) - double(above[0]), first_frame);
+    for (int64_t chain = 1; chain < frames; chain += kChain<T>) {
+      const int64_t stop = std::min(chain + kChain<T>, frames);
+      Vec<T> by_frame = {}, by_component = {};
+      for (int64_t t = chain; t < stop; t += kLanes<T>) {
+        Vec<T> here, left, up;
+        load_part(row + t, stop - t, here);
+        load_part(row + t - 1, stop - t, left);
+        load_part(above + t, stop - t, up);
+        accumulate<kSquared, Vec<T>>(here - left, by_frame);
+        accumulate<kSquared, Vec<T>>(here - up, by_component);
+      }
+      add_lanes<T>(by_frame, along_frames);
+      add_lanes<T>(by_component, along_components);
     }
   }
   sums[0] = sum<double>(along_frames);
-  sums[1] = sum<double>(along_components);
+  sums[1] = sum<double>(along_components) + first_frame;
 }
 
 template <typename T>
@@ -57,35 +64,27 @@ struct Slopes {
   T frames, components;
 };
 
-template <typename T>
-RLSV_INLINE void add_sign(const Vec<T>& here, const Vec<T>& other, Vec<T>& total) {
-  Vec<T> one;
-  fill(T(1), one);
-  total += here > other ? one : Vec<T>{};
-  total -= here < other ? one : Vec<T>{};
+template <typename T, typename V>
+RLSV_INLINE void add_sign(const V& here, const V& other, V& total) {
+  const V zero = {}, one = zero + T(1);
+  total += here > other ? one : zero;
+  total -= here < other ? one : zero;
 }
 
-// Gradient of up to a vector of neighbouring cells.
-template <bool kSquared, typename T>
-RLSV_INLINE void backward_cells(const T* cell, const T* left, const T* right, const T* above,
-                                const T* below, int64_t count, const Slopes<T>& slopes, T* grad) {
-  Vec<T> here, before, after, up, down;
-  load_part(cell, count, here);
-  load_part(left, count, before);
-  load_part(right, count, after);
-  load_part(above, count, up);
-  load_part(below, count, down);
+// For one cell or a vector of them.
+template <bool kSquared, typename T, typename V>
+RLSV_INLINE void cell_gradient(const V& here, const V& before, const V& after, const V& up,
+                               const V& down, const Slopes<T>& slopes, V& grad) {
   if constexpr (kSquared) {
-    const Vec<T> along_frames = (here - before) + (here - after);
-    const Vec<T> along_components = (here - up) + (here - down);
-    store_part<T>(along_frames * slopes.frames + along_components * slopes.components, count, grad);
+    grad = ((here - before) + (here - after)) * slopes.frames +
+           ((here - up) + (here - down)) * slopes.components;
   } else {
-    Vec<T> signs = {};
-    add_sign<T>(here, before, signs);
-    add_sign<T>(here, after, signs);
-    add_sign<T>(here, up, signs);
-    add_sign<T>(here, down, signs);
-    store_part<T>(signs * slopes.frames, count, grad);
+    V signs = {};
+    add_sign<T, V>(here, before, signs);
+    add_sign<T, V>(here, after, signs);
+    add_sign<T, V>(here, up, signs);
+    add_sign<T, V>(here, down, signs);
+    grad = signs * slopes.frames;
   }
 }
 
@@ -93,13 +92,22 @@ template <bool kSquared, typename T>
 RLSV_INLINE void backward_row(const T* row, const T* above, const T* below, int64_t frames,
                               const Slopes<T>& slopes, T* grad) {
   const int64_t last = frames - 1;
-  backward_cells<kSquared>(row, row, row + (last > 0), above, below, 1, slopes, grad);
-  for (int64_t t = 1; t < last; t += kLanes<T>)
-    backward_cells<kSquared>(row + t, row + t - 1, row + t + 1, above + t, below + t, last - t,
-                             slopes, grad + t);
+  cell_gradient<kSquared, T, T>(row[0], row[0], row[last > 0], above[0], below[0], slopes, grad[0]);
+  for (int64_t t = 1; t < last; t += kLanes<T>) {
+    // The last vector overlaps the one before it rather than being cut short.
+    const int64_t at = std::max<int64_t>(std::min(t, last - kLanes<T>), 1), count = last - at;
+    Vec<T> here, before, after, up, down, result;
+    load_part(row + at, count, here);
+    load_part(row + at - 1, count, before);
+    load_part(row + at + 1, count, after);
+    load_part(above + at, count, up);
+    load_part(below + at, count, down);
+    cell_gradient<kSquared, T, Vec<T>>(here, before, after, up, down, slopes, result);
+    store_part<T>(result, count, grad + at);
+  }
   if (last > 0)
-    backward_cells<kSquared>(row + last, row + last - 1, row + last, above + last, below + last, 1,
-                             slopes, grad + last);
+    cell_gradient<kSquared, T, T>(row[last], row[last - 1], row[last], above[last], below[last],
+                                  slopes, grad[last]);
 }
 
 #define RLSV_INSTANTIATE(T)                                                                       \
