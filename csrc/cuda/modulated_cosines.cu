@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(kThreads) forward(ModulatedCosines<T> in, T* w
     const int64_t c = in.order[row];
     const Carrier<T> carrier(in.frequency[c], in.phase[c], in.power);
     const T* envelope = in.modulator + (in.modulator_rows == 1 ? 0 : c * in.taps);
+#pragma unroll 1  // unrolled, the double kernel spills
     for (int64_t tap = threadIdx.x; tap < in.taps; tap += kThreads)
       weights[row * in.taps + tap] = cosine_turns(carrier.at(tap)) * envelope[tap];
   }
