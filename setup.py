@@ -109,7 +109,9 @@ macros = [("TORCH_TARGET_VERSION", TARGET_TORCH)]
 cuda = "none"
 if cuda_home:
     cuda = f"{toolkit_version(cuda_home)} for {os.environ['TORCH_CUDA_ARCH_LIST']}"
-    sources += sorted(str(path) for path in Path("csrc").glob("cuda/*.c[pu]*"))
+    sources += sorted(
+        str(path) for path in Path("csrc/cuda").iterdir() if path.suffix in (".cpp", ".cu")
+    )
     macros.append(("RLSV_FAST_CUDA", "1"))
     # Static runtime and no libtorch_cuda: the same file loads under a CPU-only torch.
     link = {

@@ -27,13 +27,13 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
 
   m.def("_neg_snr_forward(Tensor estimate, Tensor target, bool batch) -> (Tensor, Tensor)");
   m.def(
-      "_neg_snr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor energies, bool batch) "
-      "-> (Tensor, Tensor)");
+      "_neg_snr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor energies, bool batch, "
+      "bool with_target) -> (Tensor, Tensor)");
 
   m.def("_si_sdr_forward(Tensor estimate, Tensor target) -> (Tensor, Tensor)");
   m.def(
-      "_si_sdr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor moments) "
-      "-> (Tensor, Tensor)");
+      "_si_sdr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor moments, "
+      "bool with_target) -> (Tensor, Tensor)");
 
   m.def(
       "_sinkhorn_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, "

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define RLSV_SIMD __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
@@ -24,17 +25,21 @@ template <>
 struct VecOf<float> {
   typedef float type __attribute__((vector_size(64)));
   typedef int32_t mask __attribute__((vector_size(64)));
+  typedef uint32_t bits;
 };
 template <>
 struct VecOf<double> {
   typedef double type __attribute__((vector_size(64)));
   typedef int64_t mask __attribute__((vector_size(64)));
+  typedef uint64_t bits;
 };
 
 template <typename T>
 using Vec = typename VecOf<T>::type;
 template <typename T>
 using Mask = typename VecOf<T>::mask;
+template <typename T>
+using Bits = typename VecOf<T>::bits;
 template <typename T>
 inline constexpr int64_t kLanes = 64 / sizeof(T);
 
@@ -50,9 +55,78 @@ RLSV_INLINE void store(const Vec<T>& from, T* to) {
   std::memcpy(to, &from, sizeof(from));
 }
 
+// Up to a vector; lanes past `count` read as zero.
+template <typename T>
+RLSV_INLINE void load_part(const T* from, int64_t count, Vec<T>& to) {
+  if (count >= kLanes<T>) return load(from, to);
+  T lanes[kLanes<T>] = {};
+  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+  load(lanes, to);
+}
+
+template <typename T>
+RLSV_INLINE void store_part(const Vec<T>& from, int64_t count, T* to) {
+  if (count >= kLanes<T>) return store(from, to);
+  T lanes[kLanes<T>];
+  store(from, lanes);
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+}
+
 template <typename T>
 RLSV_INLINE void fill(T value, Vec<T>& to) {
   to = value - Vec<T>{};
+}
+
+// The sign bit cleared.
+template <typename T>
+RLSV_INLINE void absolute(const Vec<T>& value, Vec<T>& result) {
+  constexpr auto kAllButSign = static_cast<std::make_signed_t<Bits<T>>>(~Bits<T>{0} >> 1);
+  result = reinterpret_cast<Vec<T>>(reinterpret_cast<Mask<T>>(value) & kAllButSign);
+}
+
+// Half a vector of floats fills a vector of doubles: sums of float data are made in double.
+RLSV_INLINE void widen(const float* from, Vec<double>& to) {
+  typedef float Half __attribute__((vector_size(32)));
+  Half half;
+  std::memcpy(&half, from, sizeof(half));
+  to = __builtin_convertvector(half, Vec<double>);
+}
+RLSV_INLINE void widen(const double* from, Vec<double>& to) { load(from, to); }
+
+RLSV_INLINE void narrow(const Vec<double>& from, float* to) {
+  typedef float Half __attribute__((vector_size(32)));
+  const Half half = __builtin_convertvector(from, Half);
+  std::memcpy(to, &half, sizeof(half));
+}
+RLSV_INLINE void narrow(const Vec<double>& from, double* to) { store<double>(from, to); }
+
+// As load_part and store_part, through double.
+template <typename T>
+RLSV_INLINE void widen_part(const T* from, int64_t count, Vec<double>& to) {
+  if (count >= kLanes<double>) return widen(from, to);
+  T lanes[kLanes<double>] = {};
+  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+  widen(lanes, to);
+}
+
+template <typename T>
+RLSV_INLINE void narrow_part(const Vec<double>& from, int64_t count, T* to) {
+  if (count >= kLanes<double>) return narrow(from, to);
+  T lanes[kLanes<double>];
+  narrow(from, lanes);
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+}
+
+// Adds all lanes of a vector to those of a sum in double, in a fixed order.
+template <typename T>
+RLSV_INLINE void add_lanes(const Vec<T>& from, Vec<double>& total) {
+  T lanes[kLanes<T>];
+  store(from, lanes);
+  for (int64_t lane = 0; lane < kLanes<T>; lane += kLanes<double>) {
+    Vec<double> part;
+    widen(lanes + lane, part);
+    total += part;
+  }
 }
 
 // The lanes added in a fixed pairwise order.

@@ -64,10 +64,48 @@ RLSV_HOST_DEVICE void quarter_sine(const V& u, V& sine, double) {
   sine = u * q;
 }
 
-// The part of a turn in [-1/2, 1/2], formed in double. |turns| may be as large as 2^51.
-RLSV_HOST_DEVICE double reduced(double turns) {
-  reduce_turns<double>(turns);
-  return turns;
+// cos(2 pi t) and sin(2 pi t) for a scalar t in [-1/2, 1/2].
+template <typename T>
+RLSV_HOST_DEVICE T cosine_turns(T turns) {
+  T cosine;
+  quarter_sine(T(0.25) - (turns < T(0) ? -turns : turns), cosine, T(0));
+  return cosine;
 }
+template <typename T>
+RLSV_HOST_DEVICE T sine_turns(T turns) {
+  const T magnitude = turns < T(0) ? -turns : turns;
+  const T folded = T(0.25) - (magnitude < T(0.25) ? T(0.25) - magnitude : magnitude - T(0.25));
+  T sine;
+  quarter_sine(turns < T(0) ? -folded : folded, sine, T(0));
+  return sine;
+}
+
+// The carrier of one component, tap by tap: the fraction of a turn f^p l + phi / 2 pi without a
+// double. f^p is kept as an unevaluated sum of two T, its product with l is split into the rounded
+// product and its exact error, and whole turns leave before the small parts are added.
+template <typename T>
+struct Carrier {
+  T step, step_error, start;
+
+  RLSV_HOST_DEVICE Carrier(T frequency, T phase, int64_t power)
+      : step(power == 2 ? frequency * frequency : frequency),
+        step_error(power == 2 ? fused(frequency, frequency, -step) : T(0)),
+        start(phase * T(0.15915494309189533577)) {
+    reduce_turns<T>(start);
+  }
+
+  // In [-1/2, 1/2], for 0 <= tap < 2^22.
+  RLSV_HOST_DEVICE T at(int64_t tap) const {
+    const T l = T(tap);
+    T turns = step * l;
+    const T rest = fused(step_error, l, fused(step, l, -turns));
+    reduce_turns<T>(turns);
+    turns = turns + (start + rest);
+    reduce_turns<T>(turns);
+    return turns;
+  }
+
+  RLSV_HOST_DEVICE static T fused(T a, T b, T c) { return std::fma(a, b, c); }
+};
 
 }  // namespace rlsv_fast

@@ -38,6 +38,12 @@ def build_info() -> dict[str, str]:
     return dict(host.build_info())
 
 
+def has_cuda_kernels() -> bool:
+    """Whether every raw operator of this build has a CUDA kernel."""
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name[:10] == "rlsv_fast:"]
+    return all(torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA") for name in names)
+
+
 def fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the shape function of a raw operator, for torch.compile and torch.export."""
     register: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.library.register_fake(

@@ -53,6 +53,28 @@ def _cosines(components: int, taps: int, rows: int | None = None) -> Inputs:
     return lambda: (0.7 * _uniform(components), _normal(components), _normal(rows, taps))
 
 
+def _representation(batch: int, components: int, frames: int) -> Inputs:
+    return lambda: (_uniform(batch, components, frames),)
+
+
+def _normals(*shapes: tuple[int, ...]) -> Inputs:
+    return lambda: tuple(_normal(*shape) for shape in shapes)
+
+
+def _pair(batch: int, samples: int) -> Inputs:
+    """An estimate that resembles its target."""
+
+    def make() -> tuple[Tensor, ...]:
+        target = _normal(batch, samples)
+        return target + 0.1 * _normal(batch, samples), target
+
+    return make
+
+
+def _second_silent(estimate: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    return estimate, target * torch.tensor([[1.0], [0.0]]).to(target)
+
+
 def _self_cost(*shape: int) -> Inputs:
     """Square matrices that `_symmetrized` turns into costs with a zero diagonal."""
     return lambda: (_uniform(*shape),)
@@ -115,6 +137,179 @@ CASES: list[Case] = [
         ),
         small=True,
     ),
+    Case("frame_distance", "typical", _representation(2, 40, 50)),
+    Case("frame_distance", "long", _representation(1, 200, 33), {"reduce": "mean"}),
+    Case("frame_distance", "l2", _representation(2, 70, 37), {"p": 2}),
+    Case("frame_distance", "small", _representation(2, 3, 4), small=True),
+    Case("frame_distance", "small-l2", _representation(2, 3, 5), {"p": 2}, small=True),
+    Case("frame_distance", "time", _representation(2, 7, 5), {"normalize": "time"}, small=True),
+    Case("frame_distance", "raw", _representation(1, 3, 5), {"normalize": None}, small=True),
+    Case("frame_distance", "mean", _representation(3, 4, 5), {"reduce": "mean"}, small=True),
+    Case("frame_distance", "one", _representation(1, 1, 1)),
+    Case("frame_distance", "no-items", _representation(0, 3, 4)),
+    Case("frame_distance", "no-frames", _representation(2, 3, 0)),
+    Case(
+        "frame_distance",
+        "silent",  # many ties, as after a ReLU
+        lambda: (torch.relu(_normal(2, 5, 20)),),
+    ),
+    Case(
+        "frame_distance",
+        "strided",
+        _representation(2, 6, 7),
+        view=lambda leaf: (leaf.transpose(1, 2)[:, ::2],),
+        small=True,
+    ),
+    Case(
+        "frame_distance",
+        "expanded",
+        _representation(1, 4, 5),
+        {"p": 2},
+        view=lambda leaf: (leaf.expand(3, 4, 5),),
+        small=True,
+    ),
+    *(
+        case
+        for norm in (1, 2)
+        for case in (
+            Case("total_variation", f"typical-{norm}", _normals((3, 40, 173)), {"norm": norm}),
+            Case(
+                "total_variation", f"small-{norm}", _normals((2, 5, 7)), {"norm": norm}, small=True
+            ),
+            Case("total_variation", f"chunks-{norm}", _normals((2, 600, 37)), {"norm": norm}),
+            Case(
+                "total_variation",
+                f"one-frame-{norm}",
+                _normals((2, 9, 1)),
+                {"norm": norm},
+                small=True,
+            ),
+            Case(
+                "total_variation",
+                f"one-component-{norm}",
+                _normals((2, 1, 18)),
+                {"norm": norm},
+                small=True,
+            ),
+            Case("total_variation", f"one-cell-{norm}", _normals((1, 1, 1)), {"norm": norm}),
+            Case("total_variation", f"no-items-{norm}", _normals((0, 3, 4)), {"norm": norm}),
+            Case("total_variation", f"no-components-{norm}", _normals((2, 0, 4)), {"norm": norm}),
+            Case("total_variation", f"no-frames-{norm}", _normals((2, 3, 0)), {"norm": norm}),
+            Case(
+                "total_variation",
+                f"strided-{norm}",
+                _normals((6, 4, 3)),
+                {"norm": norm},
+                view=lambda representation: (representation.transpose(0, 2)[:, :, ::2],),
+                small=True,
+            ),
+            # Equal neighbours along the components: ties for norm 1, a norm of zero for norm 2.
+            Case(
+                "total_variation",
+                f"expanded-{norm}",
+                _normals((2, 1, 5)),
+                {"norm": norm},
+                view=lambda representation: (representation.expand(2, 3, 5),),
+            ),
+        )
+    ),
+    *(
+        Case(
+            "frames",
+            name,
+            _normals((batch, samples)),
+            {"kernel_size": taps, "hop": hop, "count": count, "offset": offset},
+            small=small,
+        )
+        for name, batch, samples, taps, hop, count, offset, small in (
+            ("typical", 2, 4410, 512, 64, 69, 223, False),
+            ("small", 2, 13, 4, 2, 7, 1, True),
+            ("gaps", 2, 20, 3, 5, 4, 0, True),
+            ("odd", 1, 37, 7, 3, 12, 2, True),
+            ("negative-offset", 2, 12, 4, 3, 3, -2, True),
+            ("before", 2, 9, 3, 2, 4, 50, False),
+            ("after", 2, 9, 3, 2, 4, -50, False),
+            ("one", 1, 1, 1, 1, 1, 0, True),
+            ("no-frames", 2, 9, 3, 2, 0, 0, False),
+            ("no-samples", 2, 0, 3, 2, 4, 1, False),
+            ("no-items", 0, 9, 3, 2, 4, 1, False),
+        )
+    ),
+    Case(
+        "frames",
+        "strided",
+        _normals((26, 3)),
+        {"kernel_size": 5, "hop": 2, "count": 7, "offset": 2},
+        view=lambda signal: (signal.t()[:, ::2],),
+        small=True,
+    ),
+    *(
+        Case(
+            "overlap_add",
+            name,
+            _normals((batch, count, taps)),
+            {"hop": hop, "length": length, "offset": offset},
+            small=small,
+        )
+        for name, batch, count, taps, hop, length, offset, small in (
+            ("typical", 2, 69, 512, 64, 4410, 223, False),
+            ("small", 2, 5, 4, 2, 10, 1, True),
+            ("gaps", 2, 4, 3, 5, 17, 0, True),
+            ("odd", 1, 12, 7, 3, 37, 2, True),
+            ("single-hop", 2, 40, 33, 1, 70, 3, False),
+            ("negative-offset", 2, 3, 4, 3, 15, -2, True),
+            ("before", 2, 4, 3, 2, 9, -50, False),
+            ("after", 2, 4, 3, 2, 9, 50, False),
+            ("one", 1, 1, 1, 1, 1, 0, True),
+            ("no-frames", 2, 0, 3, 2, 9, 0, False),
+            ("no-taps", 2, 3, 0, 2, 9, 0, False),
+            ("no-samples", 2, 4, 3, 2, 0, 1, False),
+            ("no-items", 0, 4, 3, 2, 9, 1, False),
+        )
+    ),
+    Case(
+        "overlap_add",
+        "expanded",
+        _normals((2, 1, 6)),
+        {"hop": 4, "length": 20, "offset": 1},
+        view=lambda frames: (frames.expand(2, 5, 6),),
+        small=True,
+    ),
+    *(
+        case
+        for op, options in (
+            ("neg_snr", {}),
+            ("neg_snr", {"reduce": "batch"}),
+            ("si_sdr", {}),
+        )
+        for tag in ("-batch" if options else "",)
+        for case in (
+            Case(op, f"typical{tag}", _pair(3, 20011), options),
+            Case(op, f"small{tag}", _pair(2, 9), options, small=True),
+            Case(op, f"unlike{tag}", _normals((2, 17), (2, 17)), options, small=True),
+            Case(
+                op,
+                f"strided{tag}",
+                _pair(14, 3),
+                options,
+                view=lambda estimate, target: (estimate.t()[:, ::2], target.t()[:, 1::2]),
+                small=True,
+            ),
+            Case(
+                op,
+                f"expanded{tag}",
+                _normals((1, 8), (3, 8)),
+                options,
+                view=lambda estimate, target: (estimate.expand(3, 8), target),
+                small=True,
+            ),
+            Case(op, f"no-items{tag}", _pair(0, 9), options),
+        )
+    ),
+    Case("neg_snr", "one", _pair(1, 1), small=True),
+    Case("neg_snr", "no-samples", _pair(2, 0)),
+    Case("neg_snr", "silent", _pair(2, 30), view=_second_silent),
+    Case("neg_snr", "silent-batch", _pair(2, 30), {"reduce": "batch"}, view=_second_silent),
     Case("sinkhorn_plan", "typical", lambda: (_uniform(3, 20, 33),), _converged(0.3)),
     Case("sinkhorn_plan", "small", lambda: (_uniform(2, 4, 6),), _converged(0.2), small=True),
     Case("sinkhorn_plan", "unbatched", lambda: (_uniform(5, 3),), _converged(0.5), small=True),

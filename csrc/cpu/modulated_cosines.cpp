@@ -16,13 +16,19 @@ namespace {
 
 constexpr double kTwoPi = 6.283185307179586476925;
 
+// The part of a turn in [-1/2, 1/2], formed in double. |turns| may be as large as 2^51.
+RLSV_INLINE double reduced(double turns) {
+  reduce_turns<double>(turns);
+  return turns;
+}
+
 template <typename T>
-struct Carrier {
+struct VectorCarrier {
   double step;   // turns per tap, f^p
   double start;  // turns at tap 0
   Vec<T> ramp;   // fraction of a turn at taps 0 .. lanes-1, relative to the vector's first tap
 
-  RLSV_INLINE Carrier(T frequency, T phase, int64_t power) {
+  RLSV_INLINE VectorCarrier(T frequency, T phase, int64_t power) {
     step = power == 2 ? double(frequency) * double(frequency) : double(frequency);
     start = double(phase) / kTwoPi;
     T taps[kLanes<T>];
@@ -36,11 +42,6 @@ struct Carrier {
     reduce_turns<T>(turns);
   }
 };
-
-template <typename T>
-RLSV_INLINE void absolute(const Vec<T>& value, Vec<T>& result) {
-  result = value < T(0) ? -value : value;
-}
 
 template <typename T>
 RLSV_INLINE void cosine(const Vec<T>& turns, Vec<T>& result) {
@@ -58,23 +59,6 @@ RLSV_INLINE void sine(const Vec<T>& turns, Vec<T>& result) {
   quarter_sine<Vec<T>>(turns < T(0) ? -folded : folded, result, T(0));
 }
 
-// Loads up to a vector; lanes past `count` read as zero.
-template <typename T>
-RLSV_INLINE void load_part(const T* from, int64_t count, Vec<T>& to) {
-  if (count >= kLanes<T>) return load(from, to);
-  T lanes[kLanes<T>] = {};
-  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
-  load(lanes, to);
-}
-
-template <typename T>
-RLSV_INLINE void store_part(const Vec<T>& from, int64_t count, T* to) {
-  if (count >= kLanes<T>) return store(from, to);
-  T lanes[kLanes<T>];
-  store(from, lanes);
-  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
-}
-
 template <typename T>
 struct Rows {
   const T *frequency, *phase, *modulator;
@@ -90,7 +74,7 @@ template <typename T>
 RLSV_INLINE void forward_rows(const Rows<T>& in, T* weights, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     const int64_t c = in.order[i];
-    const Carrier<T> carrier(in.frequency[c], in.phase[c], in.power);
+    const VectorCarrier<T> carrier(in.frequency[c], in.phase[c], in.power);
     const T* envelope = in.modulator_row(c);
     T* row = weights + i * in.taps;
     for (int64_t tap = 0; tap < in.taps; tap += kLanes<T>) {
@@ -113,7 +97,7 @@ RLSV_INLINE void backward_rows(const Rows<T>& in, const T* grad, T* grad_frequen
   load(taps, lane_index);
   for (int64_t i = begin; i < end; ++i) {
     const int64_t c = in.order[i];
-    const Carrier<T> carrier(in.frequency[c], in.phase[c], in.power);
+    const VectorCarrier<T> carrier(in.frequency[c], in.phase[c], in.power);
     const T* envelope = in.modulator_row(c);
     const T* upstream = grad + i * in.taps;
     Vec<T> by_phase = {}, by_step = {};
@@ -144,7 +128,7 @@ RLSV_INLINE void backward_shared(const Rows<T>& in, const T* grad, T* grad_modul
                                  int64_t end) {
   for (int64_t i = 0; i < in.components; ++i) {
     const int64_t c = in.order[i];
-    const Carrier<T> carrier(in.frequency[c], in.phase[c], in.power);
+    const VectorCarrier<T> carrier(in.frequency[c], in.phase[c], in.power);
     for (int64_t tap = begin * kLanes<T>; tap < end * kLanes<T> && tap < in.taps;
          tap += kLanes<T>) {
       const int64_t count = in.taps - tap;

@@ -90,7 +90,7 @@ struct Symmetric {
       load(a + i, want);
       row = row * scaling;
       store<T>(row, mass + i);
-      magnitude<T>(row - want, gap);
+      absolute<T>(row - want, gap);
       total += gap;
     }
     return double(sum<T>(total));

@@ -99,11 +99,6 @@ RLSV_INLINE void store_cut(const Vec<T>& from, int64_t count, T* to, bool room =
 }
 
 template <typename T>
-RLSV_INLINE void magnitude(const Vec<T>& value, Vec<T>& result) {
-  result = value < T(0) ? -value : value;
-}
-
-template <typename T>
 RLSV_INLINE T highest(const Vec<T>& vector) {
   T lanes[kLanes<T>];
   store(vector, lanes);

@@ -65,7 +65,7 @@ struct General {
       load(sums + j, mass);
       load(y + j, scaling);
       load(b + j, want);
-      magnitude<T>(mass * scaling - want, gap);
+      absolute<T>(mass * scaling - want, gap);
       total += gap;
     }
     return double(sum<T>(total));

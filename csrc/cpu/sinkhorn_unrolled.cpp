@@ -126,7 +126,7 @@ struct Reverse {
       load_padded(potential + i, count - i, kNowhere, to);
       load(reference + i, from);
       change = to > kNowhere ? to - from : Vec<T>{};
-      magnitude<T>(change, size);
+      absolute<T>(change, size);
       far |= ~(size <= kReach);
       exp2<T>(change, -kReach - T(1), change);
       store<T>(to > kNowhere ? change : Vec<T>{}, result + i);

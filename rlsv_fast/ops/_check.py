@@ -55,8 +55,8 @@ def same_kind(op: str, first_name: str, first: Tensor, name: str, tensor: Tensor
         )
 
 
-def integer(op: str, name: str, value: int, minimum: int) -> int:
-    """Return an int of at least ``minimum``.
+def integer(op: str, name: str, value: int, minimum: int | None = None) -> int:
+    """Return an int of at least ``minimum``, if there is one.
 
     Raises:
         TypeError: not an integer.
@@ -64,7 +64,7 @@ def integer(op: str, name: str, value: int, minimum: int) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{op}: {name} must be an int, got {type(value).__name__}")
-    if value < minimum:
+    if minimum is not None and value < minimum:
         raise ValueError(f"{op}: {name} must be at least {minimum}, got {value}")
     return value
 

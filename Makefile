@@ -1,0 +1,47 @@
+# make demo | test | lint | bench     Set-up is part of every target: .venv, pinned packages, build.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+TORCH ?= torch==2.13.0
+DEMO ?= demo
+export RLSV_FAST_CUDA ?= auto
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/built
+	$(RUN) -m rlsv_fast demo --out $(DEMO)
+
+test: $(VENV)/tests
+	$(RUN) -m pytest tests benchmarks --benchmark-disable
+
+lint: $(VENV)/linters
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh)
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/tests
+	$(RUN) -m pytest benchmarks --benchmark-json=benchmarks/results/latest.json
+	$(RUN) benchmarks/report.py benchmarks/results/latest.json
+
+# torch first and pinned: the extension compiles against the torch that it will run with.
+$(VENV)/packages: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet "$(TORCH)" "setuptools>=77" "pybind11>=2.12" ninja wheel
+	touch $@
+
+$(VENV)/built: $(VENV)/packages setup.py $(wildcard csrc/* csrc/*/*)
+	$(RUN) -m pip install --quiet --no-build-isolation -e ".[stems,resample,report]"
+	touch $@
+
+$(VENV)/tests: $(VENV)/built
+	$(RUN) -m pip install --quiet --no-build-isolation -e ".[test]"
+	touch $@
+
+$(VENV)/linters: $(VENV)/built
+	$(RUN) -m pip install --quiet --no-build-isolation -e ".[lint]"
+	touch $@
+
+clean:
+	rm -rf build rlsv_fast/*.so $(VENV)/built $(VENV)/tests $(VENV)/linters

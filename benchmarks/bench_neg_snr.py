@@ -1,0 +1,28 @@
+"""neg_snr: fused against plain PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import DIRECTIONS, Measure
+from shapes import P2
+
+from rlsv_fast import ops, reference
+
+PEERS = {"fused": ops, "reference": reference}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_neg_snr(measure_operator: Measure, peer: str, direction: str) -> None:
+    target = torch.randn(P2["B"], P2["N"])
+    estimate = (target + 0.1 * torch.randn_like(target)).requires_grad_()
+    measure_operator(
+        PEERS[peer].neg_snr,
+        estimate,
+        target,
+        op="neg_snr",
+        direction=direction,
+        peer=peer,
+        shape="P2",
+    )

@@ -1,0 +1,176 @@
+// Scale-invariant signal-to-distortion ratio of each item (P1 and P2; floors: see decibels.h):
+//   v = 10 log10( S / (E + e) + e ),   S = sum (a x)^2,   E = sum r^2,   r = a x - y,
+//   a = <y, x> / |x|^2
+// for target x and estimate y; and, with G the gradient of v (<r, x> = 0 removes da/dx, da/dy),
+//   dy = 2 G ( dv/dS a x - dv/dE r )       dx = 2 G a (dv/dE - dv/dS) r
+// E is summed in a second pass: <y, y> - a^2 <x, x> would cancel where the ratio is high.
+#include <limits>
+
+#include "check.h"
+#include "chunked_sums.h"
+#include "decibels.h"
+#include "simd.h"
+
+namespace rlsv_fast {
+namespace {
+
+constexpr const char* kOp = "si_sdr";
+constexpr int64_t kChunk = 8192;
+
+template <typename T>
+RLSV_INLINE void sum_moments(const T* estimate, const T* target, int64_t count, double* sums) {
+  Vec<double> product = {}, energy = {};
+  for (int64_t i = 0; i < count; i += kLanes<double>) {
+    Vec<double> x, y;
+    widen_part(target + i, count - i, x);
+    widen_part(estimate + i, count - i, y);
+    product += x * y;
+    energy += x * x;
+  }
+  sums[0] = sum<double>(product);
+  sums[1] = sum<double>(energy);
+}
+
+template <typename T>
+RLSV_INLINE void sum_residual(const T* estimate, const T* target, int64_t count, double scale,
+                              double* sums) {
+  Vec<double> energy = {};
+  for (int64_t i = 0; i < count; i += kLanes<double>) {
+    Vec<double> x, y;
+    widen_part(target + i, count - i, x);
+    widen_part(estimate + i, count - i, y);
+    const Vec<double> residual = x * scale - y;
+    energy += residual * residual;
+  }
+  sums[0] = sum<double>(energy);
+}
+
+struct Flow {
+  double scale, by_projection, by_residual, target;  // a, and the factors of a x, r and r (dx)
+};
+
+// grad_target may be null.
+template <typename T>
+RLSV_INLINE void backward_samples(const T* estimate, const T* target, int64_t count,
+                                  const Flow& flow, T* grad_estimate, T* grad_target) {
+  for (int64_t i = 0; i < count; i += kLanes<double>) {
+    Vec<double> x, y;
+    widen_part(target + i, count - i, x);
+    widen_part(estimate + i, count - i, y);
+    const Vec<double> projection = x * flow.scale, residual = projection - y;
+    narrow_part(projection * flow.by_projection + residual * flow.by_residual, count - i,
+                grad_estimate + i);
+    if (grad_target) narrow_part(residual * flow.target, count - i, grad_target + i);
+  }
+}
+
+#define RLSV_INSTANTIATE(T)                                                                    \
+  RLSV_SIMD void moments_of(const T* estimate, const T* target, int64_t count, double* sums) { \
+    sum_moments(estimate, target, count, sums);                                                \
+  }                                                                                            \
+  RLSV_SIMD void residual_of(const T* estimate, const T* target, int64_t count, double scale,  \
+                             double* sums) {                                                   \
+    sum_residual(estimate, target, count, scale, sums);                                        \
+  }                                                                                            \
+  RLSV_SIMD void backward(const T* estimate, const T* target, int64_t count, const Flow& flow, \
+                          T* grad_estimate, T* grad_target) {                                  \
+    backward_samples(estimate, target, count, flow, grad_estimate, grad_target);               \
+  }
+RLSV_INSTANTIATE(float)
+RLSV_INSTANTIATE(double)
+#undef RLSV_INSTANTIATE
+
+void check(const Tensor& estimate, const Tensor& target) {
+  check_input(estimate, 2, kOp, "estimate");
+  check_input(target, 2, kOp, "target");
+  check_same_type(estimate, target, kOp, "target");
+  STD_TORCH_CHECK(target.size(0) == estimate.size(0) && target.size(1) == estimate.size(1), kOp,
+                  ": estimate and target must have the same shape");
+}
+
+// <y, x>, |x|^2 and E of an item, as kept for the backward pass; a is zero for a silent target.
+struct Moments {
+  double product, energy, residual;
+
+  double scale() const { return energy > 0.0 ? product / energy : 0.0; }
+  Decibels level() const { return decibels(scale() * product, residual); }
+};
+
+// Also returns the moments, shape (B, 3), float64.
+std::tuple<Tensor, Tensor> si_sdr_forward(const Tensor& estimate, const Tensor& target) {
+  check(estimate, target);
+  const int64_t items = estimate.size(0), samples = estimate.size(1);
+  Tensor value = torch::stable::new_empty(estimate, {items});
+  Tensor moments = torch::stable::new_empty(estimate, {items, 3}, ScalarType::Double);
+  dispatch_floating(estimate, kOp, [&](auto zero) {
+    using T = decltype(zero);
+    const T *y = read<T>(estimate), *x = read<T>(target);
+    Moments* kept = reinterpret_cast<Moments*>(write<double>(moments));
+    const std::vector<double> sums =
+        chunked_sums<2>(items, samples, kChunk, kChunk / 2,
+                        [&](int64_t item, int64_t begin, int64_t end, double* partial) {
+                          const int64_t first = item * samples + begin;
+                          moments_of(y + first, x + first, end - begin, partial);
+                        });
+    for (int64_t item = 0; item < items; ++item)
+      kept[item] = {sums[2 * item], sums[2 * item + 1], 0.0};
+    const std::vector<double> residuals = chunked_sums<1>(
+        items, samples, kChunk, kChunk / 2,
+        [&](int64_t item, int64_t begin, int64_t end, double* partial) {
+          const int64_t first = item * samples + begin;
+          residual_of(y + first, x + first, end - begin, kept[item].scale(), partial);
+        });
+    T* out = write<T>(value);
+    for (int64_t item = 0; item < items; ++item) {
+      kept[item].residual = residuals[item];
+      out[item] = kept[item].energy == 0.0 ? std::numeric_limits<T>::quiet_NaN()
+                                           : T(kept[item].level().value);
+    }
+  });
+  return {value, moments};
+}
+
+// The second result is empty unless with_target.
+std::tuple<Tensor, Tensor> si_sdr_backward(const Tensor& grad, const Tensor& estimate,
+                                           const Tensor& target, const Tensor& moments,
+                                           bool with_target) {
+  check(estimate, target);
+  check_input(grad, 1, kOp, "grad");
+  check_same_type(estimate, grad, kOp, "grad");
+  const int64_t items = estimate.size(0), samples = estimate.size(1);
+  STD_TORCH_CHECK(grad.size(0) == items && moments.numel() == 3 * items, kOp,
+                  ": grad and moments must have one row per item");
+  Tensor grad_estimate = torch::stable::new_empty(estimate, {items, samples});
+  Tensor grad_target = with_target ? torch::stable::new_empty(target, {items, samples})
+                                   : torch::stable::new_empty(target, {0});
+  dispatch_floating(estimate, kOp, [&](auto zero) {
+    using T = decltype(zero);
+    const T *y = read<T>(estimate), *x = read<T>(target), *upstream = read<T>(grad);
+    const Moments* kept = reinterpret_cast<const Moments*>(read<double>(moments));
+    T *by_estimate = write<T>(grad_estimate), *by_target = write<T>(grad_target);
+    const int64_t chunks = (samples + kChunk - 1) / kChunk;
+    parallel(items * chunks, kChunk / 2, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t item = i / chunks, sample = i % chunks * kChunk;
+        const Moments& of = kept[item];
+        const Decibels level = of.level();
+        // A silent target has no value and therefore passes nothing on.
+        const double g = of.energy == 0.0 ? 0.0 : 2.0 * double(upstream[item]);
+        const Flow flow = {of.scale(), g * level.by_signal, -g * level.by_error,
+                           g * of.scale() * (level.by_error - level.by_signal)};
+        const int64_t first = item * samples + sample;
+        backward(y + first, x + first, std::min(kChunk, samples - sample), flow,
+                 by_estimate + first, with_target ? by_target + first : nullptr);
+      }
+    });
+  });
+  return {grad_estimate, grad_target};
+}
+
+}  // namespace
+}  // namespace rlsv_fast
+
+STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
+  m.impl("_si_sdr_forward", TORCH_BOX(&rlsv_fast::si_sdr_forward));
+  m.impl("_si_sdr_backward", TORCH_BOX(&rlsv_fast::si_sdr_backward));
+}

@@ -1,0 +1,79 @@
+"""Loss curves of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from rlsv_fast.report.style import INK, LEARNED, STFT, new_figure, style
+
+Array: TypeAlias = npt.NDArray[np.floating[Any]]
+
+_PANELS = (
+    ("total", "Total", "loss", INK),
+    ("reconstruction", "Reconstruction", "negative SNR (dB)", LEARNED),
+    ("representation", "Representation", "loss, before weighting", STFT),
+)
+
+
+def read_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Array, Array]]:
+    """Collect steps and values of each loss from the records of a run log.
+
+    Records without the step or the value, and values that are not finite, are left out.
+    """
+    curves: dict[str, tuple[list[int], list[float]]] = {name: ([], []) for name, *_ in _PANELS}
+    for record in records:
+        if record.get("kind") != "step" or not isinstance(record.get("step"), int):
+            continue
+        for name, (steps, values) in curves.items():
+            value = record.get(name)
+            if isinstance(value, int | float) and math.isfinite(value):
+                steps.append(record["step"])
+                values.append(value)
+    return {
+        name: (np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64))
+        for name, (steps, values) in curves.items()
+        if steps and any(value != 0 for value in values)
+    }
+
+
+def smoothed(values: Array) -> Array:
+    """Mean over a window of a thirtieth of the curve, shorter at both ends."""
+    width = max(len(values) // 60, 1)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - width, 0), np.minimum(index + width + 1, len(values))
+    return np.asarray((sums[high] - sums[low]) / (high - low))
+
+
+def loss_figure(curves: Mapping[str, tuple[Array, Array]]) -> Any:
+    """Draw the losses against the training step, raw and smoothed.
+
+    Args:
+        curves: from :func:`read_curves`, at least one.
+
+    Returns:
+        A matplotlib figure.
+    """
+    panels = [panel for panel in _PANELS if panel[0] in curves]
+    with style():
+        figure = new_figure(4.4 * len(panels), 4, "Losses during training, each step and smoothed")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (name, title, unit, colour) in zip(axes, panels, strict=True):
+            steps, values = curves[name]
+            axis.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
+            axis.plot(steps, smoothed(values), color=colour, linewidth=1.8)
+            # The first steps are far off; they must not flatten all that follows.
+            low, high = np.quantile(values, [0.0, 0.995])
+            margin = 0.05 * (high - low) or 1.0
+            axis.set_ylim(low - margin, high + margin)
+            axis.set_title(title)
+            axis.set_xlabel("step")
+            axis.set_ylabel(unit)
+            axis.grid(True)
+            axis.margins(x=0.01)
+    return figure

@@ -1,0 +1,166 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from rlsv_fast import nn
+from rlsv_fast.data import PreparedTrack
+from rlsv_fast.errors import MissingPackage
+from rlsv_fast.evaluation import Evaluation, Segment, summarize
+from rlsv_fast.report import magnitude_response, read_curves, representation_figure, write_report
+from rlsv_fast.report.curves import smoothed
+from rlsv_fast.report.style import hertz
+from rlsv_fast.report.write import _busiest
+
+RATE = 800
+SIZES = (12, 32, 8)
+
+matplotlib_needed = pytest.mark.skipif(
+    not __import__("importlib.util").util.find_spec("matplotlib"), reason="matplotlib is missing"
+)
+
+
+def model(kind="modulated"):
+    decoder = nn.ConvDecoder(*SIZES)
+    if kind != "conv":
+        decoder = nn.ModulatedCosineDecoder(*SIZES, sample_rate=RATE)
+    return nn.RepresentationModel(nn.ConvEncoder(*SIZES), decoder)
+
+
+def example(samples=1000):
+    voice, accompaniment = np.random.default_rng(0).standard_normal((2, samples), dtype=np.float32)
+    return PreparedTrack("song", RATE, voice + accompaniment, voice, accompaniment)
+
+
+def evaluation(segments):
+    random = np.random.default_rng(1)
+    rows = []
+    for index in range(segments):
+        one, two, three, four, five, six = random.standard_normal(6).tolist()
+        learned = {"reconstruction_si_sdr": one, "mask_si_sdr": two, "additivity": three}
+        stft = {"reconstruction_si_sdr": 140.0, "mask_si_sdr": four, "additivity": five}
+        values = {"learned": learned, "stft_hamming": stft, "mixture": {"si_sdr": six}}
+        rows.append(Segment("song", float(index), values))
+    return Evaluation({"convention": "paper"}, summarize(rows), rows, 0)
+
+
+def log(path, steps):
+    records = [{"kind": "start"}]
+    for step in range(1, steps + 1):
+        losses = {"total": -step, "reconstruction": -float(step), "representation": 0.5}
+        records.append({"kind": "step", "step": step, **losses})
+    path.write_text("\n".join(map(json.dumps, records)) + '\n{"kind": "st')
+    return path
+
+
+@matplotlib_needed
+@pytest.mark.parametrize("segments", [1, 30])
+def test_everything_is_drawn(tmp_path, segments):
+    report = write_report(
+        model(),
+        tmp_path / "report",
+        sample_rate=RATE,
+        log=log(tmp_path / "log.jsonl", 50),
+        evaluation=evaluation(segments),
+        example=example(),
+        seconds=0.5,
+    )
+    names = ["basis", "carriers", "responses", "losses", "scores", "representation"]
+    assert [file.name for file in report.files] == [f"{name}.png" for name in names]
+    assert report.notes == []
+    assert sorted(report.files) == sorted((tmp_path / "report").iterdir())  # nothing half-written
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in report.files)
+
+
+@matplotlib_needed
+def test_what_is_missing_is_noted(tmp_path):
+    report = write_report(
+        model("conv"), tmp_path, sample_rate=RATE, log=log(tmp_path / "log.jsonl", 0)
+    )
+    assert [file.name for file in report.files] == ["responses.png"]
+    for name in ("basis.png", "losses.png", "scores.png", "representation.png"):
+        assert any(name in note for note in report.notes)
+
+
+@matplotlib_needed
+def test_degenerate_inputs_are_drawn_without_warnings(tmp_path, recwarn):
+    dead = model()
+    with torch.no_grad():
+        dead.decoder.modulator.zero_()
+        dead.decoder.frequency[0] = 0
+        dead.encoder.kernels.zero_()
+    write_report(
+        dead,
+        tmp_path,
+        sample_rate=RATE,
+        log=log(tmp_path / "log.jsonl", 1),
+        evaluation=evaluation(2),
+        example=example(5),
+    )
+    assert not [str(warning.message) for warning in recwarn]
+
+
+@matplotlib_needed
+def test_figures_leave_no_global_state():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    image = np.ones((4, 5))
+    figure = representation_figure(image, image, image, hop=8, sample_rate=RATE, start=2.0)
+    assert dict(matplotlib.rcParams) == before
+    assert figure.axes[0].get_xlim() == (2.0, 2.05)
+    assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
+
+
+def test_without_matplotlib_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'rlsv_fast\[report\]'"):
+        write_report(model(), tmp_path / "report", sample_rate=RATE)
+    assert not (tmp_path / "report").exists()
+
+
+def test_response_of_a_cosine_peaks_at_its_frequency():
+    time = np.arange(64)
+    cosines = np.cos(2 * np.pi * np.array([[8], [16]]) / 64 * time)
+    response = magnitude_response(cosines)
+    assert response.shape == (2, 33)
+    assert response.argmax(axis=-1).tolist() == [8, 16]
+    assert response.max() == 0
+    assert np.isfinite(magnitude_response(np.zeros((1, 8)))).all()
+
+
+def test_curves_of_a_log():
+    records = [
+        {"kind": "start", "step": 0},
+        {"kind": "step", "step": 1, "total": 1.0, "reconstruction": 2, "representation": 0.0},
+        {"kind": "step", "step": 2, "total": None, "reconstruction": 3, "representation": 0.0},
+        {"kind": "epoch", "step": 2, "total": 9.0},
+        {"kind": "step", "total": 9.0},
+    ]
+    curves = read_curves(records)
+    assert sorted(curves) == ["reconstruction", "total"]  # no representation loss: no curve
+    assert curves["total"][0].tolist() == [1]
+    assert curves["reconstruction"][1].tolist() == [2, 3]
+
+
+def test_smoothing_keeps_length_mean_and_constants():
+    assert smoothed(np.array([5.0])).tolist() == [5.0]
+    np.testing.assert_allclose(smoothed(np.full(500, 2.0)), 2.0)
+    line = np.arange(600.0)
+    np.testing.assert_allclose(smoothed(line)[10:-10], line[10:-10])
+
+
+def test_the_excerpt_is_where_both_sources_sound():
+    track = example(1000)
+    track.voice[:500] = 0
+    track.accompaniment[750:] = 0
+    assert _busiest(track, 200) in (500, 550)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (1e-14, "0"), (0.1, "0.1"), (1500, "1.5k"), (22050, "22.1k")]
+)
+def test_hertz(value, text):
+    assert hertz(value) == text
