@@ -13,6 +13,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "exponential.h"
 #include "simd.h"
@@ -106,6 +107,34 @@ RLSV_INLINE T highest(const Vec<T>& vector) {
   return lanes[0];
 }
 
+// Halves blocks of `kBlock` lanes: the sums of their halves, those of `first` before `second`'s.
+template <typename T, int64_t kBlock, size_t... kLane>
+RLSV_INLINE void fold(const Vec<T>& first, const Vec<T>& second, Vec<T>& result,
+                      std::index_sequence<kLane...>) {
+  constexpr int64_t kHalf = kBlock / 2, kLower = kLanes<T> / 2;
+  result = __builtin_shufflevector(
+               first, second,
+               (int64_t(kLane) / kLower * kLanes<T> + int64_t(kLane) % kLower / kHalf * kBlock +
+                int64_t(kLane) % kHalf)...) +
+           __builtin_shufflevector(
+               first, second,
+               (int64_t(kLane) / kLower * kLanes<T> + int64_t(kLane) % kLower / kHalf * kBlock +
+                int64_t(kLane) % kHalf + kHalf)...);
+}
+
+// The sums of four vectors, in a fixed pairwise order, for little more than the price of one.
+template <typename T>
+RLSV_INLINE void sum_group(const Vec<T>* totals, T* result) {
+  constexpr auto kAll = std::make_index_sequence<size_t(kLanes<T>)>();
+  Vec<T> low, high;
+  fold<T, kLanes<T>>(totals[0], totals[1], low, kAll);
+  fold<T, kLanes<T>>(totals[2], totals[3], high, kAll);
+  fold<T, kLanes<T> / 2>(low, high, low, kAll);
+  if constexpr (kLanes<T> == 16) fold<T, 4>(low, low, low, kAll);
+  fold<T, 2>(low, low, low, kAll);
+  std::memcpy(result, &low, kGroup * sizeof(T));
+}
+
 // result[k] = sum_j K[k, j] y[j] for the four rows from `rows`.
 template <typename T>
 RLSV_INLINE void dot_group(const T* rows, int64_t width, const T* y, T* result) {
@@ -119,7 +148,7 @@ RLSV_INLINE void dot_group(const T* rows, int64_t width, const T* y, T* result) 
       totals[k] += entries * weight;
     }
   }
-  for (int64_t k = 0; k < kGroup; ++k) result[k] = sum<T>(totals[k]);
+  sum_group<T>(totals, result);
 }
 
 // columns[j] += sum_k weights[k] K[k, j] for the four rows from `rows`.

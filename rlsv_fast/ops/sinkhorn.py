@@ -259,13 +259,13 @@ def _problem(
 def _warn_if_unfinished(op: str, tolerance: float, error: Tensor) -> None:
     """Say once per process that a result is further from its marginals than was asked for."""
     global _warned
-    if _warned or tolerance == 0 or not _readable(error) or error.numel() == 0:
+    if _warned or tolerance == 0 or not _readable(error):
         return
-    worst = float(error.detach().amax())
-    if worst > tolerance:
+    unmet = [value for value in error.tolist() if value > tolerance]
+    if unmet:
         _warned = True
         warnings.warn(
-            f"{op}: marginals met to {worst:.1e} only, tolerance is {tolerance:.1e}; raise "
+            f"{op}: marginals met to {max(unmet):.1e} only, tolerance is {tolerance:.1e}; raise "
             "max_iterations, epsilon or tolerance (ops.sinkhorn reports the error of every item; "
             "this warning is given once)",
             stacklevel=3,
