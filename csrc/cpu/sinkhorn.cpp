@@ -96,6 +96,17 @@ struct Symmetric {
     return double(sum<T>(total));
   }
 
+  // f = eps (log x + half), in units of the cost.
+  RLSV_INLINE void write_potentials(T to_cost, T* f) const {
+    for (int64_t i = 0; i < width; i += kLanes<T>) {
+      Vec<T> scaling, potential;
+      load(x + i, scaling);
+      load(half + i, potential);
+      log2<T>(scaling, scaling);
+      store_cut<T>((potential + scaling) * to_cost, size - i, f + i);
+    }
+  }
+
   RLSV_INLINE void update(int64_t step) {
     const T weights[3] = {T(1), T(1) / 2, T(2) / 3};
     const T w = weights[step % 3];
@@ -110,12 +121,62 @@ struct Symmetric {
   }
 };
 
+// What a path reports: whether it holds a plan, after how many iterations, and how far off.
+struct Outcome {
+  bool solved;
+  int64_t steps;
+  double error;  // of the plan, not yet relative
+};
+
+template <typename T>
+RLSV_INLINE Outcome solve_symmetric(Symmetric<T>& path, const Problem<T>& problem, double mass,
+                                    double enough, int64_t max_iterations) {
+  constexpr int64_t kPatience = 12, kMost = 60;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (!path.start(problem)) return {false, 0, 0.0};
+  double best = kInfinity;
+  int64_t since = 0;
+  for (int64_t step = 0;; ++step) {
+    const double error = path.measure();
+    if (error <= enough || step == max_iterations) return {error < kInfinity, step, error};
+    since = error < best ? 0 : since + 1;
+    best = std::min(best, error);
+    if (!(error < kInfinity) || since >= kPatience || step >= kMost)
+      return {error <= Limits<T>::kNoise * mass, step, error};
+    path.update(step);
+  }
+}
+
+template <typename T>
+RLSV_INLINE Outcome solve_general(General<T>& path, const Problem<T>& problem, double mass,
+                                  double enough, int64_t steps, int64_t max_iterations) {
+  constexpr int64_t kPatience = 50;
+  if (!path.read(problem)) return {false, 0, 0.0};
+  if (steps >= max_iterations) return {true, steps, path.cold()};
+  double error = 0, best = std::numeric_limits<double>::infinity();
+  bool absorb = true;
+  for (int64_t since = 0; since < kPatience || error > Limits<T>::kNoise * mass;) {
+    if (!absorb && !path.scale()) {
+      path.potentials();
+      absorb = true;
+    }
+    if (absorb) path.absorb();
+    absorb = false;
+    ++steps;
+    error = path.column_error();
+    if (error <= enough || steps == max_iterations) break;
+    since = error < best ? 0 : since + 1;
+    best = std::min(best, error);
+  }
+  path.potentials();
+  return {true, steps, error};
+}
+
 template <typename T>
 RLSV_INLINE void solve_problems(const Batch<T>& batch, int64_t begin, int64_t end) {
   const int64_t rows = batch.rows, columns = batch.columns;
   std::unique_ptr<Symmetric<T>> symmetric;
   std::unique_ptr<General<T>> general;
-  if (batch.symmetric) symmetric = std::make_unique<Symmetric<T>>(rows);
   for (int64_t item = begin; item < end; ++item) {
     const Problem<T> problem{batch.cost + item * rows * columns,
                              batch.row + item * rows,
@@ -126,93 +187,44 @@ RLSV_INLINE void solve_problems(const Batch<T>& batch, int64_t begin, int64_t en
     T *f = batch.f + item * rows, *g = batch.g + item * columns, *distance = batch.distance + item;
     T* plan = batch.plan ? batch.plan + item * rows * columns : nullptr;
     const T to_cost = T(double(problem.epsilon) * kLn2);
-    double mass = 0, error = 0;
+    double mass = 0;
     for (int64_t i = 0; i < rows; ++i) mass += double(problem.row[i]);
     const double enough = batch.tolerance * mass;
-    int64_t step = 0;
-    bool solved = false, finite = problem.epsilon > T(0) && mass >= 0;
-    if (finite && mass == 0) {  // nothing to transport
-      const T nowhere = -std::numeric_limits<T>::infinity();
-      std::fill(f, f + rows, nowhere);
-      std::fill(g, g + columns, nowhere);
-      if (plan) std::fill(plan, plan + rows * columns, T(0));
-      *distance = batch.error[item] = T(0);
-      batch.iterations[item] = 0;
-      continue;
-    }
-
-    if (finite && batch.symmetric && symmetric->start(problem)) {
-      constexpr int64_t kPatience = 12, kEnough = 60;
-      double best = std::numeric_limits<double>::infinity();
-      for (int64_t since = 0;; ++step) {
-        error = symmetric->measure();
-        solved = error <= enough || step == batch.max_iterations;
-        if (solved || !(error < std::numeric_limits<double>::infinity())) break;
-        since = error < best ? 0 : since + 1;
-        best = std::min(best, error);
-        if (since >= kPatience || step >= kEnough) {
-          solved = error <= Limits<T>::kNoise * mass;
-          break;
-        }
-        symmetric->update(step);
+    Outcome outcome{false, 0, 0.0};
+    if (problem.epsilon > T(0) && mass > 0) {
+      if (batch.symmetric) {
+        if (!symmetric) symmetric = std::make_unique<Symmetric<T>>(rows);
+        outcome = solve_symmetric(*symmetric, problem, mass, enough, batch.max_iterations);
       }
-      if (solved) {
-        write_plan(problem, symmetric->kernel, symmetric->width, symmetric->x, symmetric->x, plan,
-                   distance);
-        for (int64_t i = 0; i < symmetric->width; i += kLanes<T>) {
-          Vec<T> scaling, potential;
-          load(symmetric->x + i, scaling);
-          load(symmetric->half + i, potential);
-          log2<T>(scaling, scaling);
-          store_cut<T>((potential + scaling) * to_cost, rows - i, f + i);
-        }
+      if (outcome.solved) {
+        const T* x = symmetric->x;
+        write_plan(problem, symmetric->kernel, symmetric->width, x, x, plan, distance);
+        symmetric->write_potentials(to_cost, f);
         std::copy(f, f + rows, g);
-      }
-    }
-
-    if (finite && !solved) {
-      if (!general) general = std::make_unique<General<T>>(rows, columns);
-      finite = general->read(problem);
-      constexpr int64_t kPatience = 50;
-      double best = std::numeric_limits<double>::infinity();
-      bool absorb = true;
-      if (finite && step >= batch.max_iterations) {
-        error = general->cold();
-        solved = true;
-      }
-      for (int64_t since = 0; finite && !solved;) {
-        if (!absorb && !general->scale()) {
-          general->potentials();
-          absorb = true;
+      } else {
+        if (!general) general = std::make_unique<General<T>>(rows, columns);
+        outcome =
+            solve_general(*general, problem, mass, enough, outcome.steps, batch.max_iterations);
+        if (outcome.solved) {
+          write_plan(problem, general->kernel, general->width, general->x, general->y, plan,
+                     distance);
+          for (int64_t i = 0; i < rows; ++i) f[i] = to_cost * general->alpha[i];
+          for (int64_t j = 0; j < columns; ++j) g[j] = to_cost * general->beta[j];
         }
-        if (absorb) general->absorb();
-        absorb = false;
-        ++step;
-        error = general->column_error();
-        since = error < best ? 0 : since + 1;
-        best = std::min(best, error);
-        solved = error <= enough || step == batch.max_iterations ||
-                 (since >= kPatience && error <= Limits<T>::kNoise * mass);
-      }
-      if (finite) {
-        general->potentials();
-        write_plan(problem, general->kernel, general->width, general->x, general->y, plan,
-                   distance);
-        for (int64_t i = 0; i < rows; ++i) f[i] = to_cost * general->alpha[i];
-        for (int64_t j = 0; j < columns; ++j) g[j] = to_cost * general->beta[j];
       }
     }
-
-    if (!finite) {
-      const T nan = std::numeric_limits<T>::quiet_NaN();
-      std::fill(f, f + rows, nan);
-      std::fill(g, g + columns, nan);
-      if (plan) std::fill(plan, plan + rows * columns, nan);
-      *distance = nan;
-      error = nan;
+    if (!outcome.solved) {  // without mass the plan is 0; anything else has no plan
+      const bool empty = problem.epsilon > T(0) && mass == 0;
+      const T nan = std::numeric_limits<T>::quiet_NaN(), value = empty ? T(0) : nan;
+      const T potential = empty ? -std::numeric_limits<T>::infinity() : nan;
+      std::fill(f, f + rows, potential);
+      std::fill(g, g + columns, potential);
+      if (plan) std::fill(plan, plan + rows * columns, value);
+      *distance = batch.error[item] = value;
+    } else {
+      batch.error[item] = T(outcome.error / mass);
     }
-    batch.error[item] = T(error / mass);
-    batch.iterations[item] = step;
+    batch.iterations[item] = outcome.steps;
   }
 }
 

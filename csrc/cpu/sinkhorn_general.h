@@ -185,6 +185,7 @@ struct General {
     double row_gap = 0;
     std::fill(u, u + height, T(0));
     std::fill(v, v + width, T(0));
+    std::fill(alpha, alpha + height, T(0));
     std::fill(beta, beta + width, T(0));
     std::fill(x, x + rows, T(1));
     std::fill(y, y + columns, T(1));

@@ -486,6 +486,11 @@ def test_the_stopping_rule() -> None:
         )
         assert int(result.iterations) < 300
         assert float(result.error) < 1e-6
+    for symmetric in (True, False):  # no later than the reference, which tests every iterate
+        options = {"tolerance": 1e-8, "symmetric": symmetric}
+        mine, theirs = ops.sinkhorn(cost, 0.1, **options), reference.sinkhorn(cost, 0.1, **options)
+        assert mine.iterations.tolist() == theirs.iterations.tolist()
+        torch.testing.assert_close(mine.error, theirs.error, rtol=1e-4, atol=1e-14)
     loose = ops.sinkhorn(hard, 0.1, tolerance=1e-2).iterations
     assert int(loose) < int(ops.sinkhorn(hard, 0.1, tolerance=1e-6).iterations)
 
