@@ -81,18 +81,37 @@ struct Exponent<double> {
   static constexpr double kHighest = 1023.0;
 };
 
+// All bits of a lane set where x < 0. Comparisons and ?: on vectors wider than the machine's are
+// taken apart lane by lane; shifts and bitwise operators are not.
+template <typename T>
+RLSV_INLINE void negative(const Vec<T>& x, Mask<T>& mask) {
+  typedef Bits<T> Unsigned __attribute__((vector_size(64)));
+  mask = -(Mask<T>)((Unsigned)x >> (8 * sizeof(T) - 1));
+}
+
+template <typename T>
+RLSV_INLINE void greater(const Vec<T>& first, const Vec<T>& second, Vec<T>& result) {
+  Mask<T> less;
+  negative<T>(first - second, less);
+  result = (Vec<T>)(((Mask<T>)second & less) | ((Mask<T>)first & ~less));
+}
+
 // 2^x; 0 below `lowest` (at least -126, or -1022 in double: no denormal numbers, which are slow),
 // no more than the greatest power of two. x must not be NaN; -inf gives 0.
 template <typename T>
 RLSV_INLINE void exp2(const Vec<T>& x, T lowest, Vec<T>& power) {
-  const Vec<T> capped = x > Exponent<T>::kHighest ? Vec<T>{} + Exponent<T>::kHighest : x;
+  Vec<T> capped;
+  greater<T>(-x, Vec<T>{} - Exponent<T>::kHighest, capped);
+  capped = -capped;
   // Adding the magic number leaves round(x) in the low bits: shifted, they add to the exponent.
   const Vec<T> magic = capped + Rounding<T>::kMagic;
   const Vec<T> r = capped - (magic - Rounding<T>::kMagic);
   Vec<T> fraction;
   octave_power(r, fraction, T(0));
   const Mask<T> bits = (Mask<T>)fraction + ((Mask<T>)magic << Exponent<T>::kShift);
-  power = x < lowest ? Vec<T>{} : (Vec<T>)bits;
+  Mask<T> below;
+  negative<T>(x - lowest, below);
+  power = (Vec<T>)(bits & ~below);
 }
 
 // log2 x for normal positive x; -inf for smaller ones and 0.

@@ -54,7 +54,7 @@ struct Symmetric {
         load(half + j, offset);
         poison += cost * T(0);
         exponent = offset + half[i] - cost * scale;
-        top = exponent > top ? exponent : top;
+        greater<T>(exponent, top, top);
         exp2<T>(exponent, Limits<T>::kLowest, exponent);
         total += exponent;
         store<T>(exponent, kernel + i * width + j);

@@ -13,7 +13,6 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <utility>
 
 #include "exponential.h"
 #include "simd.h"
@@ -107,32 +106,28 @@ RLSV_INLINE T highest(const Vec<T>& vector) {
   return lanes[0];
 }
 
-// Halves blocks of `kBlock` lanes: the sums of their halves, those of `first` before `second`'s.
-template <typename T, int64_t kBlock, size_t... kLane>
-RLSV_INLINE void fold(const Vec<T>& first, const Vec<T>& second, Vec<T>& result,
-                      std::index_sequence<kLane...>) {
-  constexpr int64_t kHalf = kBlock / 2, kLower = kLanes<T> / 2;
-  result = __builtin_shufflevector(
-               first, second,
-               (int64_t(kLane) / kLower * kLanes<T> + int64_t(kLane) % kLower / kHalf * kBlock +
-                int64_t(kLane) % kHalf)...) +
-           __builtin_shufflevector(
-               first, second,
-               (int64_t(kLane) / kLower * kLanes<T> + int64_t(kLane) % kLower / kHalf * kBlock +
-                int64_t(kLane) % kHalf + kHalf)...);
-}
-
-// The sums of four vectors, in a fixed pairwise order, for little more than the price of one.
+// The sums of four vectors, each in a fixed pairwise order, for little more than the price of one.
+// Quarters are registers of every instruction set: wider shuffles are not.
 template <typename T>
 RLSV_INLINE void sum_group(const Vec<T>* totals, T* result) {
-  constexpr auto kAll = std::make_index_sequence<size_t(kLanes<T>)>();
-  Vec<T> low, high;
-  fold<T, kLanes<T>>(totals[0], totals[1], low, kAll);
-  fold<T, kLanes<T>>(totals[2], totals[3], high, kAll);
-  fold<T, kLanes<T> / 2>(low, high, low, kAll);
-  if constexpr (kLanes<T> == 16) fold<T, 4>(low, low, low, kAll);
-  fold<T, 2>(low, low, low, kAll);
-  std::memcpy(result, &low, kGroup * sizeof(T));
+  typedef T Quarter __attribute__((vector_size(16)));
+  Quarter sums[kGroup];
+  for (int64_t k = 0; k < kGroup; ++k) {
+    Quarter parts[4];
+    std::memcpy(parts, totals + k, sizeof(parts));
+    sums[k] = (parts[0] + parts[2]) + (parts[1] + parts[3]);
+  }
+  if constexpr (sizeof(T) == 4) {
+    const Quarter low = __builtin_shufflevector(sums[0], sums[1], 0, 1, 4, 5) +
+                        __builtin_shufflevector(sums[0], sums[1], 2, 3, 6, 7);
+    const Quarter high = __builtin_shufflevector(sums[2], sums[3], 0, 1, 4, 5) +
+                         __builtin_shufflevector(sums[2], sums[3], 2, 3, 6, 7);
+    const Quarter all = __builtin_shufflevector(low, high, 0, 2, 4, 6) +
+                        __builtin_shufflevector(low, high, 1, 3, 5, 7);
+    std::memcpy(result, &all, sizeof(all));
+  } else {
+    for (int64_t k = 0; k < kGroup; ++k) result[k] = sums[k][0] + sums[k][1];
+  }
 }
 
 // result[k] = sum_j K[k, j] y[j] for the four rows from `rows`.

@@ -78,7 +78,7 @@ struct General {
       for (int64_t i = 0; i < rows; ++i) {
         load(scaled + i * width + j, entry);
         entry += alpha[i];
-        top = entry > top ? entry : top;
+        greater<T>(entry, top, top);
       }
       for (int64_t i = 0; i < rows; ++i) {
         load(scaled + i * width + j, entry);
@@ -101,7 +101,7 @@ struct General {
         load(scaled + i * width + j, entry);
         load(beta + j, offset);
         entry += offset;
-        top = entry > top ? entry : top;
+        greater<T>(entry, top, top);
       }
       const T level = highest<T>(top);
       for (int64_t j = 0; j < width; j += kLanes<T>) {
