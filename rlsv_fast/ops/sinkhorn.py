@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +9,7 @@ from torch import Tensor
 
 from rlsv_fast._library import differentiable, fake, raw
 from rlsv_fast.ops import _check
-
-_warned = False
+from rlsv_fast.ops._sinkhorn_problem import make_problem, warn_if_unfinished
 
 
 class SinkhornResult(NamedTuple):
@@ -26,21 +23,6 @@ class SinkhornResult(NamedTuple):
     """Iterations made, shape (B,), int64."""
     error: Tensor
     """L1 marginal violation of the plan (the worse of rows and columns) over the mass, (B,)."""
-
-
-class _Problem(NamedTuple):
-    cost: Tensor  # (B, N, M)
-    epsilon: Tensor  # (B,)
-    row: Tensor  # (B, N)
-    column: Tensor  # (B, M)
-    max_iterations: int
-    tolerance: float
-    symmetric: bool
-    batched: bool
-
-    def needs_gradient(self) -> bool:
-        leaves = (self.cost, self.epsilon, self.row, self.column)
-        return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
 
 
 @fake("_sinkhorn_forward")
@@ -159,119 +141,6 @@ _unrolled = differentiable(
 )
 
 
-def _readable(tensor: Tensor) -> bool:
-    """Whether values can be looked at without waiting for a device or breaking a graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _real(op: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    return float(value)
-
-
-def _epsilons(op: str, cost: Tensor, epsilon: float | Tensor) -> Tensor:
-    items = cost.shape[0]
-    if not isinstance(epsilon, Tensor):
-        value = _real(op, "epsilon", epsilon)
-        if not 0 < value < math.inf:
-            raise ValueError(f"{op}: epsilon must be positive and finite, got {value}")
-        return cost.new_full((items,), value)
-    epsilon = _check.floating(op, "epsilon", epsilon)
-    _check.same_kind(op, "cost", cost, "epsilon", epsilon)
-    if epsilon.dim() > 0:
-        _check.shape(op, "epsilon", epsilon, "(B,) or ()", items)
-    if _readable(epsilon) and not bool(((epsilon > 0) & (epsilon < math.inf)).all()):
-        raise ValueError(f"{op}: epsilon must be positive and finite, got {epsilon.tolist()}")
-    return epsilon.expand(items).contiguous()
-
-
-def _marginal(op: str, name: str, cost: Tensor, marginal: Tensor | None, size: int) -> Tensor:
-    items = cost.shape[0]
-    if marginal is None:
-        return cost.new_full((items, size), 1 / size)
-    marginal = _check.floating(op, name, marginal)
-    _check.same_kind(op, "cost", cost, name, marginal)
-    letter = "N" if name.startswith("row") else "M"
-    if marginal.dim() == 2:
-        _check.shape(op, name, marginal, f"(B, {letter}) or ({letter},)", items, size)
-    else:
-        _check.shape(op, name, marginal, f"(B, {letter}) or ({letter},)", size)
-    if _readable(marginal) and not bool(((marginal >= 0) & (marginal < math.inf)).all()):
-        raise ValueError(f"{op}: {name} must be non-negative and finite")
-    return marginal.expand(items, size).contiguous()
-
-
-def _problem(
-    op: str,
-    cost: Tensor,
-    epsilon: float | Tensor,
-    row_marginal: Tensor | None,
-    column_marginal: Tensor | None,
-    max_iterations: int,
-    tolerance: float,
-    symmetric: bool | None,
-) -> _Problem:
-    cost = _check.floating(op, "cost", cost)
-    if cost.dim() not in (2, 3):
-        raise ValueError(f"{op}: cost must have shape (B, N, M) or (N, M), got {tuple(cost.shape)}")
-    batched = cost.dim() == 3
-    if not batched:
-        cost = cost[None]
-    rows, columns = cost.shape[1:]
-    if rows == 0 or columns == 0:
-        raise ValueError(
-            f"{op}: cost must have at least one row and column, got {tuple(cost.shape)}"
-        )
-    _check.choice(op, "symmetric", symmetric, (None, True, False))
-    if symmetric and rows != columns:
-        raise ValueError(f"{op}: symmetric=True needs a square cost, got {tuple(cost.shape)}")
-    if symmetric and row_marginal is not column_marginal:
-        raise ValueError(
-            f"{op}: symmetric=True needs equal marginals: pass None for both, or one tensor as both"
-        )
-    max_iterations = _check.integer(op, "max_iterations", max_iterations, 0)
-    tolerance = _real(op, "tolerance", tolerance)
-    if not tolerance >= 0:
-        raise ValueError(f"{op}: tolerance must be at least 0, got {tolerance}")
-    row = _marginal(op, "row_marginal", cost, row_marginal, rows)
-    column = _marginal(op, "column_marginal", cost, column_marginal, columns)
-    if row_marginal is not column_marginal and _readable(row):
-        # Sums of N terms differ by rounding; beyond that no plan has both marginals.
-        gap = (row.sum(1) - column.sum(1)).abs()
-        if bool((gap > 1e-3 * row.sum(1)).any()):
-            raise ValueError(
-                f"{op}: row_marginal and column_marginal must have the same mass, got "
-                f"{row.sum(1).tolist()} and {column.sum(1).tolist()}"
-            )
-    return _Problem(
-        cost.contiguous(),
-        _epsilons(op, cost, epsilon),
-        row,
-        column,
-        max_iterations,
-        tolerance,
-        bool(symmetric),
-        batched,
-    )
-
-
-def _warn_if_unfinished(op: str, tolerance: float, error: Tensor) -> None:
-    """Say once per process that a result is further from its marginals than was asked for."""
-    global _warned
-    if _warned or tolerance == 0 or not _readable(error):
-        return
-    unmet = [value for value in error.tolist() if value > tolerance]
-    if unmet:
-        _warned = True
-        warnings.warn(
-            f"{op}: marginals met to {max(unmet):.1e} only, tolerance is {tolerance:.1e}; raise "
-            "max_iterations, epsilon or tolerance (ops.sinkhorn reports the error of every item; "
-            "this warning is given once)",
-            stacklevel=3,
-        )
-
-
 def sinkhorn(
     cost: Tensor,
     epsilon: float | Tensor,
@@ -325,9 +194,9 @@ def sinkhorn(
     """
     arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
     with torch.no_grad():
-        problem = _problem("sinkhorn", cost, epsilon, *arguments)
+        problem = make_problem("sinkhorn", cost, epsilon, *arguments)
         _, _, f, g, iterations, error = raw._sinkhorn_forward(*problem[:7], False)
-    _warn_if_unfinished("sinkhorn", problem.tolerance, error)
+    warn_if_unfinished("sinkhorn", problem.tolerance, error)
     result = SinkhornResult(f, g, iterations, error)
     return result if problem.batched else SinkhornResult(*(field[0] for field in result))
 
@@ -375,11 +244,11 @@ def sinkhorn_plan(
         ValueError: as :func:`sinkhorn`.
     """
     arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
-    problem = _problem("sinkhorn_plan", cost, epsilon, *arguments)
+    problem = make_problem("sinkhorn_plan", cost, epsilon, *arguments)
     plan: Tensor
     error: Tensor
     _, plan, _, _, _, error = _plan(*problem[:7], True)
-    _warn_if_unfinished("sinkhorn_plan", problem.tolerance, error)
+    warn_if_unfinished("sinkhorn_plan", problem.tolerance, error)
     return plan if problem.batched else plan[0]
 
 
@@ -427,12 +296,12 @@ def sinkhorn_distance(
     op = "sinkhorn_distance"
     _check.choice(op, "gradient", gradient, ("implicit", "unrolled", "envelope"))
     arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
-    problem = _problem(op, cost, epsilon, *arguments)
+    problem = make_problem(op, cost, epsilon, *arguments)
     distance: Tensor
     if gradient == "unrolled":
         distance, _, _ = _unrolled(*problem[:4], problem.max_iterations)
     else:
         wants_plan = problem.needs_gradient()
         distance, *_, error = _distance(*problem[:7], wants_plan, gradient == "envelope")
-        _warn_if_unfinished(op, problem.tolerance, error)
+        warn_if_unfinished(op, problem.tolerance, error)
     return distance if problem.batched else distance[0]

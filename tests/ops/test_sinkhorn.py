@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlsv_fast import ops, reference
+from rlsv_fast.ops import _sinkhorn_problem
 
 Float = torch.dtype
 both_types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -558,7 +558,7 @@ def test_messages() -> None:
 
 
 def test_the_warning_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["rlsv_fast.ops.sinkhorn"], "_warned", False)
+    monkeypatch.setattr(_sinkhorn_problem, "_warned", False)
     cost = general_cost(6, 6)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
