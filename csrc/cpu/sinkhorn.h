@@ -106,16 +106,45 @@ RLSV_INLINE T highest(const Vec<T>& vector) {
   return lanes[0];
 }
 
-// The sums of four vectors, each in a fixed pairwise order, for little more than the price of one.
-// Quarters are registers of every instruction set: wider shuffles are not.
+// Half a vector: one register wherever there is AVX2. Accumulators that live long are made of
+// halves, because GCC keeps wider-than-machine vectors in memory; with AVX-512 little is lost, as
+// the halves hide each other's latency.
 template <typename T>
-RLSV_INLINE void sum_group(const Vec<T>* totals, T* result) {
+struct HalfOf;
+template <>
+struct HalfOf<float> {
+  typedef float type __attribute__((vector_size(32)));
+};
+template <>
+struct HalfOf<double> {
+  typedef double type __attribute__((vector_size(32)));
+};
+template <typename T>
+using Half = typename HalfOf<T>::type;
+
+// result[k] = sum_j K[k, j] y[j] for the four rows from `rows`, in a fixed pairwise order.
+template <typename T>
+RLSV_INLINE void dot_group(const T* rows, int64_t width, const T* y, T* result) {
   typedef T Quarter __attribute__((vector_size(16)));
+  constexpr int64_t kHalf = kLanes<T> / 2;
+  Half<T> even[kGroup] = {}, odd[kGroup] = {};
+  for (int64_t j = 0; j < width; j += kLanes<T>) {
+    Half<T> first, second, entries;
+    std::memcpy(&first, y + j, sizeof(first));
+    std::memcpy(&second, y + j + kHalf, sizeof(second));
+    for (int64_t k = 0; k < kGroup; ++k) {
+      std::memcpy(&entries, rows + k * width + j, sizeof(entries));
+      even[k] += entries * first;
+      std::memcpy(&entries, rows + k * width + j + kHalf, sizeof(entries));
+      odd[k] += entries * second;
+    }
+  }
   Quarter sums[kGroup];
   for (int64_t k = 0; k < kGroup; ++k) {
-    Quarter parts[4];
-    std::memcpy(parts, totals + k, sizeof(parts));
-    sums[k] = (parts[0] + parts[2]) + (parts[1] + parts[3]);
+    const Half<T> both = even[k] + odd[k];
+    Quarter parts[2];
+    std::memcpy(parts, &both, sizeof(parts));
+    sums[k] = parts[0] + parts[1];
   }
   if constexpr (sizeof(T) == 4) {
     const Quarter low = __builtin_shufflevector(sums[0], sums[1], 0, 1, 4, 5) +
@@ -128,22 +157,6 @@ RLSV_INLINE void sum_group(const Vec<T>* totals, T* result) {
   } else {
     for (int64_t k = 0; k < kGroup; ++k) result[k] = sums[k][0] + sums[k][1];
   }
-}
-
-// result[k] = sum_j K[k, j] y[j] for the four rows from `rows`.
-template <typename T>
-RLSV_INLINE void dot_group(const T* rows, int64_t width, const T* y, T* result) {
-  Vec<T> totals[kGroup] = {};
-  for (int64_t j = 0; j < width; j += kLanes<T>) {
-    Vec<T> weight;
-    load(y + j, weight);
-    for (int64_t k = 0; k < kGroup; ++k) {
-      Vec<T> entries;
-      load(rows + k * width + j, entries);
-      totals[k] += entries * weight;
-    }
-  }
-  sum_group<T>(totals, result);
 }
 
 // columns[j] += sum_k weights[k] K[k, j] for the four rows from `rows`.
