@@ -34,6 +34,20 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
   m.def(
       "_si_sdr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor moments, "
       "bool with_target) -> (Tensor, Tensor)");
+
+  m.def(
+      "_sinkhorn_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, "
+      "int max_iterations, float tolerance, bool symmetric, bool want_plan) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "_sinkhorn_backward(Tensor grad, Tensor cost, Tensor plan, Tensor f, Tensor g, "
+      "Tensor epsilon, bool symmetric, bool distance) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "_sinkhorn_unrolled_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, "
+      "int iterations) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "_sinkhorn_unrolled_backward(Tensor grad, Tensor cost, Tensor epsilon, Tensor row, "
+      "Tensor column, Tensor potentials) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 // All the Python there is in _C: importing it runs the registrations above.

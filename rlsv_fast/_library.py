@@ -92,10 +92,13 @@ def differentiable(
             ctx.inputs = len(inputs)
             if non_differentiable:
                 ctx.mark_non_differentiable(*(output[index] for index in non_differentiable))
+                ctx.set_materialize_grads(False)  # no zeros for outputs that have no gradient
 
         @staticmethod
         @once_differentiable
         def backward(ctx: Any, *grads: Tensor) -> Any:
+            if all(grad is None for grad in grads):
+                return (None,) * ctx.inputs
             return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
 
     Function.__name__ = Function.__qualname__ = name

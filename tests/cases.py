@@ -21,10 +21,13 @@ class Case:
     make: Inputs
     options: dict[str, Any] = field(default_factory=dict)
     view: Callable[..., tuple[Tensor, ...]] = lambda *leaves: leaves  # e.g. non-contiguous ones
+    invoke: Callable[..., Tensor] | None = None  # where tensors are not the leading arguments
     small: bool = False  # small enough, and smooth enough, for finite differences
 
     def call(self, module: Any, *inputs: Tensor) -> Tensor:
         """Call the operator of `rlsv_fast.ops` or `.reference`; its first differentiable output."""
+        if self.invoke is not None:
+            return self.invoke(module, *self.view(*inputs))
         output = getattr(module, self.op)(*self.view(*inputs), **self.options)
         return output if isinstance(output, Tensor) else output[0]
 
@@ -70,6 +73,40 @@ def _pair(batch: int, samples: int) -> Inputs:
 
 def _second_silent(estimate: Tensor, target: Tensor) -> tuple[Tensor, ...]:
     return estimate, target * torch.tensor([[1.0], [0.0]]).to(target)
+
+
+def _self_cost(*shape: int) -> Inputs:
+    """Square matrices that `_symmetrized` turns into costs with a zero diagonal."""
+    return lambda: (_uniform(*shape),)
+
+
+def _symmetrized(cost: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    size = cost.shape[-1]
+    cost = (cost + cost.transpose(-2, -1)) * (1 - torch.eye(size).to(cost))
+    return (cost, *rest)
+
+
+def _converged(epsilon: float, **options: Any) -> dict[str, Any]:
+    return {"epsilon": epsilon, "tolerance": 0, "max_iterations": 300, **options}
+
+
+def _weighted(op: str, gradient: str | None = None) -> Callable[..., Any]:
+    """Calls with marginals of mass 1 made from free logits, and one epsilon per item."""
+
+    def call(module: Any, cost: Tensor, epsilon: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        options: dict[str, Any] = {"tolerance": 0, "max_iterations": 300}
+        if gradient is not None:
+            options.update(gradient=gradient, max_iterations=9)
+        output: Tensor = getattr(module, op)(
+            cost,
+            epsilon,
+            row_marginal=rows.softmax(-1),
+            column_marginal=columns.softmax(-1),
+            **options,
+        )
+        return output
+
+    return call
 
 
 CASES: list[Case] = [
@@ -273,4 +310,85 @@ CASES: list[Case] = [
     Case("neg_snr", "no-samples", _pair(2, 0)),
     Case("neg_snr", "silent", _pair(2, 30), view=_second_silent),
     Case("neg_snr", "silent-batch", _pair(2, 30), {"reduce": "batch"}, view=_second_silent),
+    Case("sinkhorn_plan", "typical", lambda: (_uniform(3, 20, 33),), _converged(0.3)),
+    Case("sinkhorn_plan", "small", lambda: (_uniform(2, 4, 6),), _converged(0.2), small=True),
+    Case("sinkhorn_plan", "unbatched", lambda: (_uniform(5, 3),), _converged(0.5), small=True),
+    Case("sinkhorn_plan", "one", lambda: (_uniform(2, 1, 1),), _converged(0.5), small=True),
+    Case("sinkhorn_plan", "no-items", lambda: (_uniform(0, 3, 4),), _converged(0.5)),
+    Case(
+        "sinkhorn_plan",
+        "symmetric",
+        _self_cost(2, 6, 6),
+        _converged(0.2, symmetric=True),
+        view=_symmetrized,
+        small=True,
+    ),
+    Case(
+        "sinkhorn_plan",
+        "strided",
+        lambda: (_uniform(6, 8, 2),),
+        _converged(0.4),
+        view=lambda cost: (cost.permute(2, 0, 1)[:, ::2],),
+        small=True,
+    ),
+    Case("sinkhorn_distance", "typical", lambda: (_uniform(3, 33, 20),), _converged(0.3)),
+    Case("sinkhorn_distance", "small", lambda: (_uniform(2, 4, 6),), _converged(0.2), small=True),
+    Case("sinkhorn_distance", "unbatched", lambda: (_uniform(5, 3),), _converged(0.5), small=True),
+    Case(
+        "sinkhorn_distance",
+        "expanded",
+        lambda: (_uniform(1, 5, 1),),
+        _converged(0.5),
+        view=lambda cost: (cost.expand(2, 5, 4),),
+        small=True,
+    ),
+    Case(
+        "sinkhorn_distance",
+        "symmetric",
+        _self_cost(2, 6, 6),
+        _converged(0.2, symmetric=True),
+        view=_symmetrized,
+        small=True,
+    ),
+    Case(
+        "sinkhorn_distance",
+        "symmetric-typical",
+        _self_cost(2, 60, 60),
+        _converged(0.1, symmetric=True, max_iterations=60),
+        view=_symmetrized,
+    ),
+    Case(
+        "sinkhorn_distance",
+        "unrolled",
+        lambda: (_uniform(2, 5, 7),),
+        {"epsilon": 0.1, "gradient": "unrolled", "max_iterations": 7},
+        small=True,
+    ),
+    Case(
+        "sinkhorn_distance",
+        "unrolled-typical",
+        lambda: (_uniform(2, 24, 35),),
+        {"epsilon": 0.02, "gradient": "unrolled", "max_iterations": 40},
+    ),
+    Case(
+        "sinkhorn_distance",
+        "weights",
+        lambda: (_uniform(3, 5, 4), 0.2 + _uniform(3), _normal(3, 5), _normal(4)),
+        invoke=_weighted("sinkhorn_distance"),
+        small=True,
+    ),
+    Case(
+        "sinkhorn_distance",
+        "weights-unrolled",
+        lambda: (_uniform(3, 5, 4), 0.2 + _uniform(3), _normal(3, 5), _normal(4)),
+        invoke=_weighted("sinkhorn_distance", "unrolled"),
+        small=True,
+    ),
+    Case(
+        "sinkhorn_plan",
+        "weights",
+        lambda: (_uniform(2, 5, 4), 0.3 + _uniform(2), _normal(5), _normal(2, 4)),
+        invoke=_weighted("sinkhorn_plan"),
+        small=True,
+    ),
 ]

@@ -5,6 +5,7 @@ from rlsv_fast.reference.modulated_cosines import modulated_cosines
 from rlsv_fast.reference.neg_snr import neg_snr
 from rlsv_fast.reference.overlap_add import frames, overlap_add
 from rlsv_fast.reference.si_sdr import si_sdr
+from rlsv_fast.reference.sinkhorn import sinkhorn, sinkhorn_distance, sinkhorn_plan
 from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
@@ -14,5 +15,8 @@ __all__ = [
     "neg_snr",
     "overlap_add",
     "si_sdr",
+    "sinkhorn",
+    "sinkhorn_distance",
+    "sinkhorn_plan",
     "total_variation",
 ]

@@ -1,0 +1,194 @@
+// What the Sinkhorn kernels share: padded storage, and the passes over a kernel matrix K (rows,
+// width).
+//
+// Rows come in groups of four and columns in whole vectors; the padding is zero, so that no pass
+// has a remainder. Every sum has a fixed order and nothing is shared between problems: the bits of
+// a result depend neither on the number of threads nor on the rest of the batch.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "exponential.h"
+#include "simd.h"
+
+namespace rlsv_fast::sinkhorn {
+
+constexpr double kLog2E = 1.442695040888963407360;
+constexpr double kLn2 = 0.6931471805599453094172;
+constexpr int64_t kGroup = 4;
+
+template <typename T>
+struct Limits;
+template <>
+struct Limits<float> {
+  static constexpr float kLowest = -100.0f;              // exponents that count as no mass
+  static constexpr float kSmall = 1e-9f, kLarge = 1e9f;  // scalings that need no absorption
+  static constexpr float kFar = 1e30f;                   // cost of the padding
+  static constexpr double kNoise = 256 * 1.1920929e-7;   // errors that may be rounding
+};
+template <>
+struct Limits<double> {
+  static constexpr double kLowest = -900.0;
+  static constexpr double kSmall = 1e-60, kLarge = 1e60;
+  static constexpr double kFar = 1e200;
+  static constexpr double kNoise = 256 * 2.220446049250313e-16;
+};
+
+inline int64_t round_up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
+
+// One zeroed, aligned block, handed out in slices that begin at whole vectors.
+template <typename T>
+class Arena {
+ public:
+  explicit Arena(int64_t count) {
+    const size_t bytes = size_t(round_up(count, kLanes<T>)) * sizeof(T);
+    block_.reset(static_cast<T*>(std::aligned_alloc(64, bytes > 0 ? bytes : 64)));
+    if (!block_) throw std::bad_alloc();
+    std::memset(block_.get(), 0, bytes);
+    next_ = block_.get();
+  }
+  T* take(int64_t count) {
+    T* slice = next_;
+    next_ += round_up(count, kLanes<T>);
+    return slice;
+  }
+
+ private:
+  struct Free {
+    void operator()(T* block) const { std::free(block); }
+  };
+  std::unique_ptr<T, Free> block_;
+  T* next_ = nullptr;
+};
+
+// Whether a whole vector may be read, or written before the next row is, at the end of this row.
+template <typename T>
+RLSV_INLINE bool room_after(int64_t row, int64_t rows, int64_t columns) {
+  return row + 1 < rows && columns >= kLanes<T>;
+}
+
+// Loads up to a vector; lanes past `count` read as `rest`.
+template <typename T>
+RLSV_INLINE void load_padded(const T* from, int64_t count, T rest, Vec<T>& to, bool room = false) {
+  if (count >= kLanes<T>) return load(from, to);
+  T lanes[kLanes<T>];
+  if (room) {
+    for (int64_t lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = T(lane);
+    Vec<T> index;
+    load(lanes, index);
+    load(from, to);
+    to = index < T(count) ? to : Vec<T>{} + rest;
+    return;
+  }
+  for (int64_t lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = lane < count ? from[lane] : rest;
+  load(lanes, to);
+}
+
+template <typename T>
+RLSV_INLINE void store_cut(const Vec<T>& from, int64_t count, T* to, bool room = false) {
+  if (room || count >= kLanes<T>) return store(from, to);
+  T lanes[kLanes<T>];
+  store(from, lanes);
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+}
+
+template <typename T>
+RLSV_INLINE void magnitude(const Vec<T>& value, Vec<T>& result) {
+  result = value < T(0) ? -value : value;
+}
+
+template <typename T>
+RLSV_INLINE T highest(const Vec<T>& vector) {
+  T lanes[kLanes<T>];
+  store(vector, lanes);
+  for (int64_t lane = 1; lane < kLanes<T>; ++lane) lanes[0] = std::max(lanes[0], lanes[lane]);
+  return lanes[0];
+}
+
+// result[k] = sum_j K[k, j] y[j] for the four rows from `rows`.
+template <typename T>
+RLSV_INLINE void dot_group(const T* rows, int64_t width, const T* y, T* result) {
+  Vec<T> totals[kGroup] = {};
+  for (int64_t j = 0; j < width; j += kLanes<T>) {
+    Vec<T> weight;
+    load(y + j, weight);
+    for (int64_t k = 0; k < kGroup; ++k) {
+      Vec<T> entries;
+      load(rows + k * width + j, entries);
+      totals[k] += entries * weight;
+    }
+  }
+  for (int64_t k = 0; k < kGroup; ++k) result[k] = sum<T>(totals[k]);
+}
+
+// columns[j] += sum_k weights[k] K[k, j] for the four rows from `rows`.
+template <typename T>
+RLSV_INLINE void add_group(const T* rows, int64_t width, const T* weights, T* columns) {
+  for (int64_t j = 0; j < width; j += kLanes<T>) {
+    Vec<T> total;
+    load(columns + j, total);
+    for (int64_t k = 0; k < kGroup; ++k) {
+      Vec<T> entries;
+      load(rows + k * width + j, entries);
+      total += entries * weights[k];
+    }
+    store<T>(total, columns + j);
+  }
+}
+
+// result = K y.
+template <typename T>
+RLSV_INLINE void multiply(const T* kernel, int64_t rows, int64_t width, const T* y, T* result) {
+  for (int64_t i = 0; i < rows; i += kGroup) dot_group(kernel + i * width, width, y, result + i);
+}
+
+// The inner product of two padded vectors.
+template <typename T>
+RLSV_INLINE T inner(const T* first, const T* second, int64_t width) {
+  Vec<T> total = {};
+  for (int64_t j = 0; j < width; j += kLanes<T>) {
+    Vec<T> left, right;
+    load(first + j, left);
+    load(second + j, right);
+    total += left * right;
+  }
+  return sum<T>(total);
+}
+
+template <typename T>
+struct Problem {
+  const T *cost, *row, *column;  // (N, M), (N), (M)
+  int64_t rows, columns;
+  T epsilon;
+};
+
+// P = diag(x) K diag(y) and <P, M>; plan may be null.
+template <typename T>
+RLSV_INLINE void write_plan(const Problem<T>& problem, const T* kernel, int64_t width, const T* x,
+                            const T* y, T* plan, T* distance) {
+  double total = 0;
+  for (int64_t i = 0; i < problem.rows; ++i) {
+    const bool room = room_after<T>(i, problem.rows, problem.columns);
+    Vec<T> row = {};
+    for (int64_t j = 0; j < problem.columns; j += kLanes<T>) {
+      const int64_t at = i * problem.columns + j, count = problem.columns - j;
+      Vec<T> cost, entry, scaling;
+      load_padded(problem.cost + at, count, T(0), cost, room);
+      load(kernel + i * width + j, entry);
+      load(y + j, scaling);
+      entry *= scaling * x[i];
+      row += entry * cost;
+      if (plan) store_cut<T>(entry, count, plan + at, room);
+    }
+    total += double(sum<T>(row));
+  }
+  *distance = T(total);
+}
+
+}  // namespace rlsv_fast::sinkhorn

@@ -1,0 +1,402 @@
+// Implicit derivative of the transport plan P at the fixed point, marginals a and b given.
+// With H = dL/dP (the plan's upstream gradient; H = s M for L = s <P, M>, whose own dependence on M
+// adds s P), r = P 1, c = P' 1:
+//   [diag(r) P; P' diag(c)] [p; q] = [(P o H) 1; (P o H)' 1]
+//   dL/dM_ij = P_ij (p_i + q_j - H_ij) / eps,   dL/da = p,   dL/db = q,
+//   dL/deps = -sum_ij (dL/dM_ij) M_ij / eps.
+// The actual sums r, c stand in the system, so that it is consistent for an unfinished plan too.
+//
+// Symmetric plans (f = g): one positive definite system (diag(r) + P) z = w of condition <= 2, p =
+// q = z, with w the mean of both right-hand sides; for symmetric perturbations of M, which are all
+// that such a problem admits, this is exact for every H.
+// Others: conjugate gradients on the Schur complement diag(c) - P' diag(1/r) P in double, its null
+// space (constants) projected out; gauge sum_j c_j q_j = 0, where scaling b alone changes nothing.
+// Plans that fall into nearly separate blocks have no usable condition number; these are solved
+// by elimination.
+#include "sinkhorn.h"
+#include "sinkhorn_check.h"
+
+namespace rlsv_fast {
+namespace {
+
+using namespace sinkhorn;
+
+template <typename T>
+struct Batch {
+  const T *grad, *cost, *plan, *f, *g, *epsilon;
+  int64_t rows, columns;
+  bool symmetric, distance;  // distance: grad is one number per item, not H
+  T *grad_cost, *grad_epsilon, *grad_row, *grad_column;
+};
+
+// One item's slice of the batch.
+template <typename T>
+struct Item {
+  const T *upstream, *cost, *plan;  // upstream = H, or M for the distance
+  int64_t rows, columns;
+  T epsilon, scale;  // scale = s for the distance
+  bool distance;
+};
+
+// The plan in padded storage of type W, and both sides of the system.
+template <typename T, typename W>
+struct System {
+  int64_t rows, columns, height, width;
+  Arena<W> arena;
+  W* plan;
+  W *r, *wr, *p;                             // per row
+  W *c, *wc, *q, *residual, *ahead, *image;  // per column
+
+  System(int64_t rows, int64_t columns)
+      : rows(rows),
+        columns(columns),
+        height(round_up(rows, kLanes<W>)),
+        width(round_up(columns, kLanes<W>)),
+        arena(height * width + 3 * height + 6 * width),
+        plan(arena.take(height * width)) {
+    for (W** slice : {&r, &wr, &p}) *slice = arena.take(height);
+    for (W** slice : {&c, &wc, &q, &residual, &ahead, &image}) *slice = arena.take(width);
+  }
+
+  RLSV_INLINE void read(const Item<T>& item) {
+    std::fill(c, c + width, W(0));
+    std::fill(wc, wc + width, W(0));
+    for (int64_t i = 0; i < rows; ++i) {
+      const bool room = room_after<W>(i, rows, columns);
+      Vec<W> row = {}, weighted = {};
+      for (int64_t j = 0; j < width; j += kLanes<W>) {
+        Vec<W> entry, flow, column;
+        widen_padded(item.plan + i * columns + j, columns - j, entry, room);
+        widen_padded(item.upstream + i * columns + j, columns - j, flow, room);
+        store<W>(entry, plan + i * width + j);
+        flow *= entry;
+        row += entry;
+        weighted += flow;
+        load(c + j, column);
+        store<W>(column + entry, c + j);
+        load(wc + j, column);
+        store<W>(column + flow, wc + j);
+      }
+      r[i] = sum<W>(row);
+      wr[i] = sum<W>(weighted);
+    }
+  }
+
+  template <typename From>
+  RLSV_INLINE static void widen_padded(const From* from, int64_t count, Vec<W>& to, bool room) {
+    if constexpr (std::is_same_v<From, W>) {
+      load_padded(from, count, W(0), to, room);
+    } else {
+      W lanes[kLanes<W>];
+      for (int64_t lane = 0; lane < kLanes<W>; ++lane)
+        lanes[lane] = lane < count ? W(from[lane]) : W(0);
+      load(lanes, to);
+    }
+  }
+
+  // The largest entry of a vector, by which a right-hand side is scaled: its squares may underflow.
+  RLSV_INLINE static W largest(const W* values, int64_t count) {
+    W most = 0;
+    for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(values[i]));
+    return most;
+  }
+
+  // p = q = z with (diag(r) + P) z = (wr + wc) / 2, preconditioned by diag(r).
+  RLSV_INLINE void solve_symmetric() {
+    constexpr int64_t kSteps = 64;
+    for (int64_t i = 0; i < width; ++i) residual[i] = (wr[i] + wc[i]) / 2;
+    const W unit = largest(residual, columns);
+    std::fill(q, q + width, W(0));
+    if (unit > W(0)) {
+      W energy = 0, first = 0, step = 0;
+      for (int64_t i = 0; i < width; ++i) residual[i] /= unit;
+      for (int64_t count = 0; count <= kSteps; ++count) {
+        Vec<W> total = {};
+        for (int64_t i = 0; i < width; i += kLanes<W>) {
+          Vec<W> rest, row, direction, moved;
+          load(residual + i, rest);
+          load(r + i, row);
+          if (count > 0) {  // the step along the last direction
+            load(image + i, moved);
+            rest -= moved * step;
+            store<W>(rest, residual + i);
+            load(ahead + i, direction);
+            load(q + i, moved);
+            store<W>(moved + direction * step, q + i);
+          }
+          total += row > W(0) ? rest * (rest / row) : Vec<W>{};
+        }
+        const W last = energy;
+        energy = sum<W>(total);
+        if (count == 0) first = energy;
+        constexpr W kEnough = std::numeric_limits<W>::epsilon();
+        if (!(energy > kEnough * kEnough * first) || count == kSteps) break;
+        const W keep = count == 0 ? W(0) : energy / last;
+        for (int64_t i = 0; i < width; i += kLanes<W>) {
+          Vec<W> rest, row, direction;
+          load(residual + i, rest);
+          load(r + i, row);
+          load(ahead + i, direction);
+          direction =
+              (row > W(0) ? rest / row : Vec<W>{}) + (count == 0 ? Vec<W>{} : direction * keep);
+          store<W>(direction, ahead + i);
+        }
+        multiply(plan, rows, width, ahead, image);
+        Vec<W> curvature = {};
+        for (int64_t i = 0; i < width; i += kLanes<W>) {
+          Vec<W> row, direction, moved;
+          load(r + i, row);
+          load(ahead + i, direction);
+          load(image + i, moved);
+          moved += row * direction;
+          store<W>(moved, image + i);
+          curvature += moved * direction;
+        }
+        step = energy / sum<W>(curvature);
+      }
+      for (int64_t i = 0; i < width; ++i) q[i] *= unit;
+    }
+    std::copy(q, q + rows, p);
+  }
+
+  // result = (diag(c) - P' diag(1/r) P) values, in one stream over P.
+  RLSV_INLINE void complement(const W* values, W* result) {
+    for (int64_t j = 0; j < width; ++j) result[j] = c[j] * values[j];
+    for (int64_t i = 0; i < rows; i += kGroup) {
+      W mass[kGroup];
+      dot_group(plan + i * width, width, values, mass);
+      for (int64_t k = 0; k < kGroup; ++k) mass[k] = r[i + k] > W(0) ? -mass[k] / r[i + k] : W(0);
+      add_group(plan + i * width, width, mass, result);
+    }
+  }
+
+  // Removes the part of the residual that no solution can reach: its sum is zero in exact terms.
+  RLSV_INLINE void project() {
+    W total = 0, mass = 0;
+    for (int64_t j = 0; j < columns; ++j) total += residual[j], mass += c[j];
+    const W share = mass > W(0) ? total / mass : W(0);
+    for (int64_t j = 0; j < columns; ++j) residual[j] -= share * c[j];
+  }
+
+  RLSV_INLINE W preconditioned_energy() const {
+    W total = 0;
+    for (int64_t j = 0; j < columns; ++j)
+      total += c[j] > W(0) ? residual[j] * (residual[j] / c[j]) : W(0);
+    return total;
+  }
+
+  // Conjugate gradients for the columns' part; false where they do not converge.
+  RLSV_INLINE bool descend(W enough) {
+    const int64_t steps = std::min<int64_t>(columns + 20, 300);
+    project();
+    const W first = preconditioned_energy();
+    W energy = first, keep = 0;
+    for (int64_t count = 0; count < steps && energy > enough * enough * first; ++count) {
+      for (int64_t j = 0; j < columns; ++j)
+        ahead[j] = (c[j] > W(0) ? residual[j] / c[j] : W(0)) + (count > 0 ? keep * ahead[j] : W(0));
+      complement(ahead, image);
+      const W curvature = inner(ahead, image, width);
+      if (!(curvature > W(0))) return false;
+      const W step = energy / curvature;
+      for (int64_t j = 0; j < columns; ++j) {
+        q[j] += step * ahead[j];
+        residual[j] -= step * image[j];
+      }
+      project();
+      const W last = energy;
+      energy = preconditioned_energy();
+      keep = energy / last;
+    }
+    return energy <= enough * enough * first;
+  }
+
+  // The columns' part by elimination, for plans that nearly fall apart. The Schur complement is
+  // the Laplacian of a graph with weights W_jk = sum_i P_ij P_ik / r_i >= 0; taking every pivot
+  // as the sum of its weights, never as a difference, keeps all digits (Grassmann, Taksar, Heyman).
+  RLSV_INLINE void eliminate() {
+    Arena<W> storage(columns * width);
+    W* graph = storage.take(columns * width);
+    for (int64_t i = 0; i < rows; ++i) {
+      const W* row = plan + i * width;
+      for (int64_t j = 0; j < columns; ++j) {
+        const W share = r[i] > W(0) ? row[j] / r[i] : W(0);
+        if (share > W(0)) add_multiple(row, share, round_up(j + 1, kLanes<W>), graph + j * width);
+      }
+    }
+    for (int64_t last = columns - 1; last > 0; --last) {
+      const W* edges = graph + last * width;
+      W degree = 0;
+      for (int64_t k = 0; k < last; ++k) degree += edges[k];
+      image[last] = degree;
+      if (!(degree > W(0))) continue;
+      for (int64_t k = 0; k < last; ++k) {
+        const W share = edges[k] / degree;
+        if (!(share > W(0))) continue;
+        residual[k] += share * residual[last];
+        add_multiple(edges, share, round_up(k, kLanes<W>), graph + k * width);
+      }
+    }
+    q[0] = W(0);
+    for (int64_t j = 1; j < columns; ++j) {
+      W total = residual[j];
+      for (int64_t k = 0; k < j; ++k) total += graph[j * width + k] * q[k];
+      q[j] = image[j] > W(0) ? total / image[j] : W(0);
+    }
+  }
+
+  RLSV_INLINE static void add_multiple(const W* from, W factor, int64_t width, W* to) {
+    for (int64_t j = 0; j < width; j += kLanes<W>) {
+      Vec<W> source, target;
+      load(from + j, source);
+      load(to + j, target);
+      store<W>(target + source * factor, to + j);
+    }
+  }
+
+  // residual = wc - P' (wr / r), made of differences term by term.
+  RLSV_INLINE void reduce(const Item<T>& item, W unit) {
+    std::fill(residual, residual + width, W(0));
+    for (int64_t i = 0; i < rows; ++i) {
+      const W mean = r[i] > W(0) ? wr[i] / r[i] : W(0);
+      for (int64_t j = 0; j < columns; ++j)
+        residual[j] += plan[i * width + j] * (W(item.upstream[i * columns + j]) - mean) / unit;
+    }
+  }
+
+  RLSV_INLINE void solve_general(const Item<T>& item) {
+    constexpr W kEnough = W(sizeof(T) == 4 ? 1e-12 : 1e-14);
+    std::fill(q, q + width, W(0));
+    const W unit = std::max(largest(wr, rows), largest(wc, columns));
+    if (unit > W(0)) {
+      reduce(item, unit);
+      if (!descend(kEnough)) {
+        reduce(item, unit);
+        eliminate();
+      }
+      W level = 0, mass = 0;
+      for (int64_t j = 0; j < columns; ++j) level += c[j] * q[j], mass += c[j];
+      level = mass > W(0) ? level / mass : W(0);
+      for (int64_t j = 0; j < columns; ++j) q[j] = (q[j] - level) * unit;
+    }
+    multiply(plan, rows, width, q, p);
+    for (int64_t i = 0; i < rows; ++i) p[i] = r[i] == W(0) ? W(0) : (wr[i] - p[i]) / r[i];
+  }
+
+  // The gradients from p and q; returns dL/deps.
+  RLSV_INLINE double write(const Item<T>& item, T* grad_cost, T* grad_row, T* grad_column) const {
+    const W rate = item.scale / W(item.epsilon);
+    const W direct = item.distance ? W(item.scale) : W(0);
+    double by_epsilon = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      const bool room = room_after<W>(i, rows, columns);
+      Vec<W> along = {};
+      for (int64_t j = 0; j < width; j += kLanes<W>) {
+        const int64_t at = i * columns + j, count = columns - j;
+        Vec<W> entry, flow, cost, potential;
+        load(plan + i * width + j, entry);
+        load(q + j, potential);
+        widen_padded(item.upstream + at, count, flow, room);
+        flow = entry * (potential + p[i] - flow) * rate;
+        widen_padded(item.cost + at, count, cost, room);
+        along += flow * cost;
+        flow += entry * direct;
+        if constexpr (std::is_same_v<T, W>) {
+          store_cut<W>(flow, count, grad_cost + at, room);
+        } else {
+          for (int64_t lane = 0; lane < std::min(count, kLanes<W>); ++lane)
+            grad_cost[at + lane] = T(flow[lane]);
+        }
+      }
+      by_epsilon -= double(sum<W>(along));
+      grad_row[i] = T(p[i] * W(item.scale));
+    }
+    for (int64_t j = 0; j < columns; ++j) grad_column[j] = T(q[j] * W(item.scale));
+    return by_epsilon / double(item.epsilon);
+  }
+};
+
+template <typename T>
+RLSV_INLINE void differentiate_problems(const Batch<T>& batch, int64_t begin, int64_t end) {
+  const int64_t rows = batch.rows, columns = batch.columns, size = rows * columns;
+  std::unique_ptr<System<T, T>> symmetric;
+  std::unique_ptr<System<T, double>> general;
+  for (int64_t index = begin; index < end; ++index) {
+    const T *cost = batch.cost + index * size, *f = batch.f + index * rows,
+            *g = batch.g + index * columns;
+    const Item<T> item{batch.distance ? cost : batch.grad + index * size,
+                       cost,
+                       batch.plan + index * size,
+                       rows,
+                       columns,
+                       batch.epsilon[index],
+                       batch.distance ? batch.grad[index] : T(1),
+                       batch.distance};
+    T *grad_cost = batch.grad_cost + index * size, *grad_row = batch.grad_row + index * rows,
+      *grad_column = batch.grad_column + index * columns;
+    // Equal potentials tell that the symmetric path found this plan.
+    if (batch.symmetric && std::equal(f, f + rows, g)) {
+      if (!symmetric) symmetric = std::make_unique<System<T, T>>(rows, columns);
+      symmetric->read(item);
+      symmetric->solve_symmetric();
+      batch.grad_epsilon[index] = T(symmetric->write(item, grad_cost, grad_row, grad_column));
+    } else {
+      if (!general) general = std::make_unique<System<T, double>>(rows, columns);
+      general->read(item);
+      general->solve_general(item);
+      batch.grad_epsilon[index] = T(general->write(item, grad_cost, grad_row, grad_column));
+    }
+  }
+}
+
+#define RLSV_INSTANTIATE(T)                                                         \
+  RLSV_SIMD void differentiate(const Batch<T>& batch, int64_t begin, int64_t end) { \
+    differentiate_problems(batch, begin, end);                                      \
+  }
+RLSV_INSTANTIATE(float)
+RLSV_INSTANTIATE(double)
+#undef RLSV_INSTANTIATE
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_backward(const Tensor& grad, const Tensor& cost,
+                                                             const Tensor& plan, const Tensor& f,
+                                                             const Tensor& g, const Tensor& epsilon,
+                                                             bool symmetric, bool distance) {
+  check_problem(cost, epsilon, f, g);
+  check_input(plan, 3, "sinkhorn", "plan");
+  check_input(grad, distance ? 1 : 3, "sinkhorn", "grad");
+  check_same_type(cost, plan, "sinkhorn", "plan");
+  check_same_type(cost, grad, "sinkhorn", "grad");
+  STD_TORCH_CHECK(
+      plan.numel() == cost.numel() && grad.numel() == (distance ? cost.size(0) : cost.numel()),
+      "sinkhorn: plan and grad must fit the cost");
+  Tensor grad_cost = torch::stable::empty_like(cost);
+  Tensor grad_epsilon = torch::stable::empty_like(epsilon);
+  Tensor grad_row = torch::stable::empty_like(f), grad_column = torch::stable::empty_like(g);
+  dispatch_floating(cost, "sinkhorn", [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t rows = cost.size(1), columns = cost.size(2);
+    const Batch<T> batch{read<T>(grad),
+                         read<T>(cost),
+                         read<T>(plan),
+                         read<T>(f),
+                         read<T>(g),
+                         read<T>(epsilon),
+                         rows,
+                         columns,
+                         symmetric,
+                         distance,
+                         write<T>(grad_cost),
+                         write<T>(grad_epsilon),
+                         write<T>(grad_row),
+                         write<T>(grad_column)};
+    parallel(cost.size(0), 2 * rows * columns,
+             [&](int64_t begin, int64_t end) { differentiate(batch, begin, end); });
+  });
+  return {grad_cost, grad_epsilon, grad_row, grad_column};
+}
+
+}  // namespace
+}  // namespace rlsv_fast
+
+STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
+  m.impl("_sinkhorn_backward", TORCH_BOX(&rlsv_fast::sinkhorn_backward));
+}

@@ -1,0 +1,357 @@
+// <P, M> after exactly n alternating iterations, and the derivative of those iterations.
+//
+// Forward (sinkhorn_general.h) keeps the potentials alpha^k, beta^k of every iteration, n (N + M)
+// numbers. With h = dL/dalpha, k = dL/dbeta and P^(A,B)_ij = exp(A_i + B_j - M_ij / eps), reverse
+// begins with h_i = sum_j P_ij M_ij, k_j = sum_i P_ij M_ij at k = n, and for every iteration undoes
+//   alpha^k:  h' = h / a;  k_j -= sum_i R_ij h'_i,  Gamma -= R o (h' 1'),   R = P^(alpha^k, beta^k)
+//   beta^k:   k' = k / b;  h_i = -sum_j C_ij k'_j,  Gamma -= C o (1 k'),   C = P^(alpha^(k-1),
+//   beta^k) dL/dM = P - (P o M + Gamma) / eps,   dL/deps = sum_ij (P o M + Gamma)_ij M_ij / eps^2,
+//   dL/da = sum_k h',   dL/db = sum_k k'.
+// R and C differ from one reference plan K by scalings of rows and columns, as long as these stay
+// in a safe range: a half-step is one product with K, and Gamma is -K o (a matrix product of the
+// scalings), made for a block of half-steps at once. Out of range, K is made anew.
+#include "sinkhorn_check.h"
+#include "sinkhorn_general.h"
+
+namespace rlsv_fast {
+namespace {
+
+using namespace sinkhorn;
+
+template <typename T>
+struct Batch {
+  const T *grad, *cost, *epsilon, *row, *column;
+  int64_t rows, columns, iterations;
+  T *potentials, *distance, *error;  // potentials (B, n + 1, N + M), in base 2; row 0 is the start
+  T *grad_cost, *grad_epsilon, *grad_row, *grad_column;
+
+  Problem<T> problem(int64_t item) const {
+    return {cost + item * rows * columns,
+            row + item * rows,
+            column + item * columns,
+            rows,
+            columns,
+            epsilon[item]};
+  }
+};
+
+template <typename T>
+RLSV_INLINE void iterate_problems(const Batch<T>& batch, int64_t begin, int64_t end) {
+  const int64_t rows = batch.rows, columns = batch.columns, stride = rows + columns;
+  General<T> general(rows, columns);
+  for (int64_t item = begin; item < end; ++item) {
+    const Problem<T> problem = batch.problem(item);
+    T* history = batch.potentials + item * (batch.iterations + 1) * stride;
+    double mass = 0, error = 0;
+    for (int64_t i = 0; i < rows; ++i) mass += double(problem.row[i]);
+    if (!general.read(problem) || !(problem.epsilon > T(0)) || !(mass > 0)) {
+      // No mass has the plan 0: potentials -inf. Anything else has none: NaN.
+      const T value =
+          mass == 0 ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::quiet_NaN();
+      std::fill(history, history + (batch.iterations + 1) * stride, value);
+      batch.distance[item] = batch.error[item] = mass == 0 ? T(0) : value;
+      continue;
+    }
+    std::fill(history, history + stride, T(0));
+    error = batch.iterations == 0 ? general.cold() : 0;
+    bool absorb = true;
+    for (int64_t step = 1; step <= batch.iterations; ++step) {
+      if (absorb || !general.scale()) {
+        if (!absorb) general.potentials();
+        general.absorb();
+      }
+      absorb = false;
+      error = general.column_error();
+      T* record = history + step * stride;
+      general.potentials();
+      std::copy(general.alpha, general.alpha + rows, record);
+      std::copy(general.beta, general.beta + columns, record + rows);
+    }
+    write_plan<T>(problem, general.kernel, general.width, general.x, general.y, nullptr,
+                  batch.distance + item);
+    batch.error[item] = T(error / mass);
+  }
+}
+
+template <typename T>
+struct Reverse {
+  static constexpr int64_t kBlock = 32;  // half-steps whose Gamma is made at once
+  static constexpr T kReach = sizeof(T) == 4 ? T(30) : T(200);  // safe exponents of scalings
+
+  int64_t rows, columns, height, width;
+  Arena<T> arena;
+  T *scaled, *kernel, *gamma;
+  T *left, *right;  // (block, height), (block, width)
+  T *h, *x, *h_scaled, *reference_row, *by_row, *inverse_a;
+  T *k, *y, *k_scaled, *reference_column, *by_column, *inverse_b;
+  int64_t pending = 0;
+
+  Reverse(int64_t rows, int64_t columns)
+      : rows(rows),
+        columns(columns),
+        height(round_up(rows, kLanes<T>)),
+        width(round_up(columns, kLanes<T>)),
+        arena(3 * height * width + (kBlock + 6) * (height + width)) {
+    for (T** slice : {&scaled, &kernel, &gamma}) *slice = arena.take(height * width);
+    left = arena.take(kBlock * height);
+    right = arena.take(kBlock * width);
+    for (T** slice : {&h, &x, &h_scaled, &reference_row, &by_row, &inverse_a})
+      *slice = arena.take(height);
+    for (T** slice : {&k, &y, &k_scaled, &reference_column, &by_column, &inverse_b})
+      *slice = arena.take(width);
+  }
+
+  // K = P^(reference), padding zero.
+  RLSV_INLINE void rebuild(const T* alpha, const T* beta) {
+    flush();
+    std::copy(alpha, alpha + rows, reference_row);
+    std::copy(beta, beta + columns, reference_column);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < width; j += kLanes<T>) {
+        Vec<T> exponent, offset;
+        load(scaled + i * width + j, exponent);
+        load(reference_column + j, offset);
+        exp2<T>(exponent + offset + reference_row[i], Limits<T>::kLowest, exponent);
+        store<T>(exponent, kernel + i * width + j);
+      }
+  }
+
+  // scalings = 2^(potential - reference), 0 for -inf. False where one is out of reach.
+  RLSV_INLINE static bool scalings(const T* potential, const T* reference, int64_t count,
+                                   T* result) {
+    constexpr T kNowhere = -std::numeric_limits<T>::infinity();
+    Mask<T> far = {};
+    for (int64_t i = 0; i < count; i += kLanes<T>) {
+      Vec<T> to, from, change, size;
+      load_padded(potential + i, count - i, kNowhere, to);
+      load(reference + i, from);
+      change = to > kNowhere ? to - from : Vec<T>{};
+      magnitude<T>(change, size);
+      far |= ~(size <= kReach);
+      exp2<T>(change, -kReach - T(1), change);
+      store<T>(to > kNowhere ? change : Vec<T>{}, result + i);
+    }
+    const Vec<T> flags = far ? Vec<T>{} + T(1) : Vec<T>{};
+    return sum<T>(flags) == T(0);
+  }
+
+  // Makes x and y so that P^(alpha, beta) = diag(x) K diag(y).
+  RLSV_INLINE void aim(const T* alpha, const T* beta) {
+    const bool near = scalings(alpha, reference_row, rows, x);
+    if (scalings(beta, reference_column, columns, y) && near) return;
+    rebuild(alpha, beta);
+    scalings(alpha, reference_row, rows, x);
+    scalings(beta, reference_column, columns, y);
+  }
+
+  // Gamma -= K o (left' right) over the pending half-steps.
+  RLSV_INLINE void flush() {
+    if (pending == 0) return;
+    for (int64_t i = 0; i < rows; i += kGroup)
+      for (int64_t j = 0; j < width; j += kLanes<T>) {
+        Vec<T> totals[kGroup] = {};
+        for (int64_t step = 0; step < pending; ++step) {
+          Vec<T> across;
+          load(right + step * width + j, across);
+          for (int64_t k = 0; k < kGroup; ++k) totals[k] += across * left[step * height + i + k];
+        }
+        for (int64_t k = 0; k < kGroup; ++k) {
+          Vec<T> entry, total;
+          load(kernel + (i + k) * width + j, entry);
+          load(gamma + (i + k) * width + j, total);
+          store<T>(total - entry * totals[k], gamma + (i + k) * width + j);
+        }
+      }
+    pending = 0;
+  }
+
+  RLSV_INLINE void remember(const T* down, const T* across) {
+    std::copy(down, down + height, left + pending * height);
+    std::copy(across, across + width, right + pending * width);
+    if (++pending == kBlock) flush();
+  }
+
+  // Undoes alpha^k. h is used up, k grows.
+  RLSV_INLINE void undo_rows(const T* alpha, const T* beta) {
+    aim(alpha, beta);
+    for (int64_t i = 0; i < height; ++i) {
+      const T share = h[i] * inverse_a[i];
+      by_row[i] += share;
+      h_scaled[i] = x[i] * share;
+    }
+    std::fill(k_scaled, k_scaled + width, T(0));
+    for (int64_t i = 0; i < rows; i += kGroup)
+      add_group(kernel + i * width, width, h_scaled + i, k_scaled);
+    for (int64_t j = 0; j < width; ++j) k[j] -= y[j] * k_scaled[j];
+    remember(h_scaled, y);
+  }
+
+  // Undoes beta^k. k is used up, h made anew.
+  RLSV_INLINE void undo_columns(const T* alpha, const T* beta) {
+    aim(alpha, beta);
+    for (int64_t j = 0; j < width; ++j) {
+      const T share = k[j] * inverse_b[j];
+      by_column[j] += share;
+      k_scaled[j] = y[j] * share;
+      k[j] = T(0);
+    }
+    multiply(kernel, rows, width, k_scaled, h);
+    for (int64_t i = 0; i < height; ++i) h[i] *= -x[i];
+    remember(x, k_scaled);
+  }
+
+  RLSV_INLINE void run(const Batch<T>& batch, int64_t item) {
+    const Problem<T> problem = batch.problem(item);
+    const int64_t stride = rows + columns;
+    const T* history = batch.potentials + item * (batch.iterations + 1) * stride;
+    const T* final_alpha = history + batch.iterations * stride;
+    if (history[0] != T(0)) {  // no mass to transport, or no plan
+      const T value = std::isnan(history[0]) ? history[0] : T(0);
+      std::fill_n(batch.grad_cost + item * rows * columns, rows * columns, value);
+      std::fill_n(batch.grad_row + item * rows, rows, value);
+      std::fill_n(batch.grad_column + item * columns, columns, value);
+      batch.grad_epsilon[item] = value;
+      return;
+    }
+    const T scale = T(-kLog2E / double(problem.epsilon));
+    for (T* vector : {h, by_row}) std::fill(vector, vector + height, T(0));
+    for (T* vector : {k, by_column}) std::fill(vector, vector + width, T(0));
+    std::fill(gamma, gamma + height * width, T(0));
+    for (int64_t i = 0; i < rows; ++i) {
+      inverse_a[i] = problem.row[i] < std::numeric_limits<T>::min() ? T(0) : T(1) / problem.row[i];
+      for (int64_t j = 0; j < columns; ++j)
+        scaled[i * width + j] = scale * problem.cost[i * columns + j];
+      std::fill(scaled + i * width + columns, scaled + (i + 1) * width, -Limits<T>::kFar);
+    }
+    for (int64_t j = 0; j < columns; ++j)
+      inverse_b[j] =
+          problem.column[j] < std::numeric_limits<T>::min() ? T(0) : T(1) / problem.column[j];
+    rebuild(final_alpha, final_alpha + rows);
+    for (int64_t i = 0; i < rows; ++i) {
+      T total = 0;
+      for (int64_t j = 0; j < columns; ++j) {
+        const T flow = kernel[i * width + j] * problem.cost[i * columns + j];
+        gamma[i * width + j] = flow;
+        total += flow;
+        k[j] += flow;
+      }
+      h[i] = total;
+    }
+    for (int64_t step = batch.iterations; step > 0; --step) {
+      const T *alpha = history + step * stride, *before = alpha - stride, *beta = alpha + rows;
+      undo_rows(alpha, beta);
+      undo_columns(before, beta);
+    }
+    flush();
+    if (batch.iterations > 0) rebuild(final_alpha, final_alpha + rows);
+
+    const T upstream = batch.grad[item], epsilon = problem.epsilon;
+    double by_epsilon = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t at = i * columns;
+      T total = 0;
+      for (int64_t j = 0; j < columns; ++j) {
+        const T change = gamma[i * width + j] / epsilon;
+        batch.grad_cost[item * rows * columns + at + j] =
+            upstream * (kernel[i * width + j] - change);
+        total += change * problem.cost[at + j];
+      }
+      by_epsilon += double(total);
+      batch.grad_row[item * rows + i] = upstream * by_row[i];
+    }
+    for (int64_t j = 0; j < columns; ++j)
+      batch.grad_column[item * columns + j] = upstream * by_column[j];
+    batch.grad_epsilon[item] = upstream * T(by_epsilon / double(epsilon));
+  }
+};
+
+template <typename T>
+RLSV_INLINE void reverse_problems(const Batch<T>& batch, int64_t begin, int64_t end) {
+  Reverse<T> reverse(batch.rows, batch.columns);
+  for (int64_t item = begin; item < end; ++item) reverse.run(batch, item);
+}
+
+#define RLSV_INSTANTIATE(T)                                                   \
+  RLSV_SIMD void iterate(const Batch<T>& batch, int64_t begin, int64_t end) { \
+    iterate_problems(batch, begin, end);                                      \
+  }                                                                           \
+  RLSV_SIMD void reverse(const Batch<T>& batch, int64_t begin, int64_t end) { \
+    reverse_problems(batch, begin, end);                                      \
+  }
+RLSV_INSTANTIATE(float)
+RLSV_INSTANTIATE(double)
+#undef RLSV_INSTANTIATE
+
+template <typename T>
+Batch<T> read_batch(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+                    const Tensor& column) {
+  Batch<T> batch{};
+  batch.cost = read<T>(cost);
+  batch.epsilon = read<T>(epsilon);
+  batch.row = read<T>(row);
+  batch.column = read<T>(column);
+  batch.rows = cost.size(1);
+  batch.columns = cost.size(2);
+  return batch;
+}
+
+std::tuple<Tensor, Tensor, Tensor> sinkhorn_unrolled_forward(const Tensor& cost,
+                                                             const Tensor& epsilon,
+                                                             const Tensor& row,
+                                                             const Tensor& column,
+                                                             int64_t iterations) {
+  check_problem(cost, epsilon, row, column);
+  const int64_t items = cost.size(0), rows = cost.size(1), columns = cost.size(2);
+  Tensor distance = torch::stable::empty_like(epsilon), error = torch::stable::empty_like(epsilon);
+  Tensor potentials = torch::stable::new_empty(cost, {items, iterations + 1, rows + columns});
+  dispatch_floating(cost, "sinkhorn", [&](auto zero) {
+    using T = decltype(zero);
+    Batch<T> batch = read_batch<T>(cost, epsilon, row, column);
+    batch.iterations = iterations;
+    batch.potentials = write<T>(potentials);
+    batch.distance = write<T>(distance);
+    batch.error = write<T>(error);
+    parallel(items, 2 * rows * columns,
+             [&](int64_t begin, int64_t end) { iterate(batch, begin, end); });
+  });
+  return {distance, potentials, error};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_unrolled_backward(
+    const Tensor& grad, const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+    const Tensor& column, const Tensor& potentials) {
+  check_problem(cost, epsilon, row, column);
+  check_input(grad, 1, "sinkhorn", "grad");
+  check_input(potentials, 3, "sinkhorn", "potentials");
+  check_same_type(cost, grad, "sinkhorn", "grad");
+  check_same_type(cost, potentials, "sinkhorn", "potentials");
+  STD_TORCH_CHECK(grad.size(0) == cost.size(0) && potentials.size(0) == cost.size(0) &&
+                      potentials.size(2) == cost.size(1) + cost.size(2),
+                  "sinkhorn: grad and potentials must fit the cost");
+  Tensor grad_cost = torch::stable::empty_like(cost);
+  Tensor grad_epsilon = torch::stable::empty_like(epsilon);
+  Tensor grad_row = torch::stable::empty_like(row);
+  Tensor grad_column = torch::stable::empty_like(column);
+  dispatch_floating(cost, "sinkhorn", [&](auto zero) {
+    using T = decltype(zero);
+    Batch<T> batch = read_batch<T>(cost, epsilon, row, column);
+    batch.grad = read<T>(grad);
+    batch.iterations = potentials.size(1) - 1;
+    batch.potentials = const_cast<T*>(read<T>(potentials));
+    batch.grad_cost = write<T>(grad_cost);
+    batch.grad_epsilon = write<T>(grad_epsilon);
+    batch.grad_row = write<T>(grad_row);
+    batch.grad_column = write<T>(grad_column);
+    parallel(cost.size(0), 4 * cost.size(1) * cost.size(2),
+             [&](int64_t begin, int64_t end) { reverse(batch, begin, end); });
+  });
+  return {grad_cost, grad_epsilon, grad_row, grad_column};
+}
+
+}  // namespace
+}  // namespace rlsv_fast
+
+STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
+  m.impl("_sinkhorn_unrolled_forward", TORCH_BOX(&rlsv_fast::sinkhorn_unrolled_forward));
+  m.impl("_sinkhorn_unrolled_backward", TORCH_BOX(&rlsv_fast::sinkhorn_unrolled_backward));
+}

@@ -1,0 +1,113 @@
+// Powers of two and logarithms to base 2, as polynomials on one octave:
+//   2^x = 2^n 2^r,  n = round(x), |r| <= 1/2          log2 x = e + s q(s^2),  x = 2^e m,
+//   s = (m - 1) / (m + 1),  m in [sqrt(1/2), sqrt(2))
+// The polynomials (Chebyshev interpolants; relative error 5e-9 and 7e-10 for float, 1e-19 and 8e-21
+// for double) serve host and device; the vectors around them are the host's.
+#pragma once
+
+#include "turns.h"
+
+namespace rlsv_fast {
+
+// 2^r for |r| <= 1/2; exactly 1 at 0.
+template <typename V>
+RLSV_HOST_DEVICE void octave_power(const V& r, V& power, float) {
+  V q = r * 0.000154531629451f + 0.00133908633647f;
+  q = q * r + 0.00961808255728f;
+  q = q * r + 0.0555035711422f;
+  q = q * r + 0.240226507606f;
+  q = q * r + 0.693147188026f;
+  power = q * r + 1.0f;
+}
+template <typename V>
+RLSV_HOST_DEVICE void octave_power(const V& r, V& power, double) {
+  V q = r * 2.5729324177362304214e-11 + 4.455817908336064493e-10;
+  q = q * r + 7.0548973041554992774e-9;
+  q = q * r + 1.0178057087733941105e-7;
+  q = q * r + 1.321548680870556279e-6;
+  q = q * r + 0.000015252733841556772589;
+  q = q * r + 0.00015403530393370733411;
+  q = q * r + 0.0013333558146406470697;
+  q = q * r + 0.0096181291076284794928;
+  q = q * r + 0.055504108664821627039;
+  q = q * r + 0.24022650695910071233;
+  q = q * r + 0.69314718055994530925;
+  power = q * r + 1.0;
+}
+
+// log2((1 + s) / (1 - s)) for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1); relative accuracy also near 0.
+template <typename V>
+RLSV_HOST_DEVICE void octave_logarithm(const V& s, V& logarithm, float) {
+  const V z = s * s;
+  V q = z * 0.431717697459f + 0.576715186019f;
+  q = q * z + 0.961798838802f;
+  q = q * z + 2.8853900798f;
+  logarithm = q * s;
+}
+template <typename V>
+RLSV_HOST_DEVICE void octave_logarithm(const V& s, V& logarithm, double) {
+  const V z = s * s;
+  V q = z * 0.19133171202266565708 + 0.19113924798420680804;
+  q = q * z + 0.22198980761494066452;
+  q = q * z + 0.26230754806401315372;
+  q = q * z + 0.3205989045353651296;
+  q = q * z + 0.41219858307348607593;
+  q = q * z + 0.57707801635569347752;
+  q = q * z + 0.96179669392597548546;
+  q = q * z + 2.8853900817779268147;
+  logarithm = q * s;
+}
+
+}  // namespace rlsv_fast
+
+#if !defined(__CUDACC__)
+#include <limits>
+
+#include "simd.h"
+
+namespace rlsv_fast {
+
+template <typename T>
+struct Exponent;
+template <>
+struct Exponent<float> {
+  static constexpr int32_t kShift = 23, kMagicBits = 0x4B400000, kRootHalf = 0x3F3504F3;
+  static constexpr float kHighest = 127.0f;
+};
+template <>
+struct Exponent<double> {
+  static constexpr int64_t kShift = 52, kMagicBits = 0x4338000000000000,
+                           kRootHalf = 0x3FE6A09E667F3BCD;
+  static constexpr double kHighest = 1023.0;
+};
+
+// 2^x; 0 below `lowest` (at least -126, or -1022 in double: no denormal numbers, which are slow),
+// no more than the greatest power of two. x must not be NaN; -inf gives 0.
+template <typename T>
+RLSV_INLINE void exp2(const Vec<T>& x, T lowest, Vec<T>& power) {
+  const Vec<T> capped = x > Exponent<T>::kHighest ? Vec<T>{} + Exponent<T>::kHighest : x;
+  // Adding the magic number leaves round(x) in the low bits: shifted, they add to the exponent.
+  const Vec<T> magic = capped + Rounding<T>::kMagic;
+  const Vec<T> r = capped - (magic - Rounding<T>::kMagic);
+  Vec<T> fraction;
+  octave_power(r, fraction, T(0));
+  const Mask<T> bits = (Mask<T>)fraction + ((Mask<T>)magic << Exponent<T>::kShift);
+  power = x < lowest ? Vec<T>{} : (Vec<T>)bits;
+}
+
+// log2 x for normal positive x; -inf for smaller ones and 0.
+template <typename T>
+RLSV_INLINE void log2(const Vec<T>& x, Vec<T>& logarithm) {
+  const Mask<T> bits = (Mask<T>)x;
+  const Mask<T> exponent = (bits - Exponent<T>::kRootHalf) >> Exponent<T>::kShift;
+  const Vec<T> m = (Vec<T>)(bits - (exponent << Exponent<T>::kShift));
+  const Vec<T> whole = (Vec<T>)(exponent + Exponent<T>::kMagicBits) - Rounding<T>::kMagic;
+  const Vec<T> s = (m - T(1)) / (m + T(1));
+  Vec<T> fraction;
+  octave_logarithm(s, fraction, T(0));
+  logarithm = x < std::numeric_limits<T>::min() ? Vec<T>{} - std::numeric_limits<T>::infinity()
+                                                : whole + fraction;
+}
+
+}  // namespace rlsv_fast
+#endif

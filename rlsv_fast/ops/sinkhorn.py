@@ -1,0 +1,435 @@
+"""Entropic optimal transport: potentials, plan and cost, with an exact implicit gradient."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlsv_fast._library import differentiable, fake, raw
+from rlsv_fast.ops import _check
+
+_warned = False
+
+
+class SinkhornResult(NamedTuple):
+    """What :func:`sinkhorn` returns; a cost without batch dimension gives fields without one."""
+
+    f: Tensor
+    """Row potentials, shape (B, N), in units of the cost; -inf where the marginal is zero."""
+    g: Tensor
+    """Column potentials, shape (B, M)."""
+    iterations: Tensor
+    """Iterations made, shape (B,), int64."""
+    error: Tensor
+    """L1 marginal violation of the plan (the worse of rows and columns) over the mass, (B,)."""
+
+
+class _Problem(NamedTuple):
+    cost: Tensor  # (B, N, M)
+    epsilon: Tensor  # (B,)
+    row: Tensor  # (B, N)
+    column: Tensor  # (B, M)
+    max_iterations: int
+    tolerance: float
+    symmetric: bool
+    batched: bool
+
+    def needs_gradient(self) -> bool:
+        leaves = (self.cost, self.epsilon, self.row, self.column)
+        return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+
+
+@fake("_sinkhorn_forward")
+def _(
+    cost: Tensor,
+    epsilon: Tensor,
+    row: Tensor,
+    column: Tensor,
+    max_iterations: int,
+    tolerance: float,
+    symmetric: bool,
+    want_plan: bool,
+) -> tuple[Tensor, ...]:
+    items, rows, columns = cost.shape
+    return (
+        cost.new_empty((items,)),
+        cost.new_empty((items if want_plan else 0, rows, columns)),
+        cost.new_empty((items, rows)),
+        cost.new_empty((items, columns)),
+        cost.new_empty((items,), dtype=torch.int64),
+        cost.new_empty((items,)),
+    )
+
+
+@fake("_sinkhorn_backward")
+def _(
+    grad: Tensor,
+    cost: Tensor,
+    plan: Tensor,
+    f: Tensor,
+    g: Tensor,
+    epsilon: Tensor,
+    symmetric: bool,
+    distance: bool,
+) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(tensor) for tensor in (cost, epsilon, f, g))
+
+
+@fake("_sinkhorn_unrolled_forward")
+def _(
+    cost: Tensor, epsilon: Tensor, row: Tensor, column: Tensor, iterations: int
+) -> tuple[Tensor, ...]:
+    items, rows, columns = cost.shape
+    return (
+        cost.new_empty((items,)),
+        cost.new_empty((items, iterations + 1, rows + columns)),
+        cost.new_empty((items,)),
+    )
+
+
+@fake("_sinkhorn_unrolled_backward")
+def _(
+    grad: Tensor, cost: Tensor, epsilon: Tensor, row: Tensor, column: Tensor, potentials: Tensor
+) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(tensor) for tensor in (cost, epsilon, row, column))
+
+
+def _save(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    _, plan, f, g, *_ = outputs
+    return inputs[0], plan, f, g, inputs[1]
+
+
+def _distance_backward(
+    saved: tuple[Tensor, ...],
+    constants: tuple[bool, bool],
+    needs: tuple[bool, ...],
+    *grads: Tensor,
+) -> tuple[Any, ...]:
+    cost, plan, f, g, epsilon = saved
+    symmetric, envelope = constants
+    if envelope:
+        return (grads[0][:, None, None] * plan, *(None,) * 8)
+    results = raw._sinkhorn_backward(
+        grads[0].contiguous(), cost, plan, f, g, epsilon, symmetric, True
+    )
+    return (*results, *(None,) * 5)
+
+
+def _plan_backward(
+    saved: tuple[Tensor, ...], symmetric: bool, needs: tuple[bool, ...], *grads: Tensor
+) -> tuple[Any, ...]:
+    cost, plan, f, g, epsilon = saved
+    results = raw._sinkhorn_backward(
+        grads[1].contiguous(), cost, plan, f, g, epsilon, symmetric, False
+    )
+    return (*results, *(None,) * 4)
+
+
+# Both return (distance, plan, f, g, iterations, error); the first is differentiable in the
+# distance, the second in the plan.
+_distance = differentiable(
+    "SinkhornDistance",
+    lambda *inputs: raw._sinkhorn_forward(*inputs[:8]),
+    save=_save,
+    constants=lambda inputs: (inputs[6], inputs[8]),
+    backward=_distance_backward,
+    non_differentiable=(1, 2, 3, 4, 5),
+)
+_plan = differentiable(
+    "SinkhornPlan",
+    lambda *inputs: raw._sinkhorn_forward(*inputs),
+    save=_save,
+    constants=lambda inputs: inputs[6],
+    backward=_plan_backward,
+    non_differentiable=(0, 2, 3, 4, 5),
+)
+_unrolled = differentiable(
+    "SinkhornUnrolled",
+    lambda *inputs: raw._sinkhorn_unrolled_forward(*inputs),
+    save=lambda inputs, outputs: (*inputs[:4], outputs[1]),
+    backward=lambda saved, constants, needs, *grads: (
+        *raw._sinkhorn_unrolled_backward(grads[0].contiguous(), *saved),
+        None,
+    ),
+    non_differentiable=(1, 2),
+)
+
+
+def _readable(tensor: Tensor) -> bool:
+    """Whether values can be looked at without waiting for a device or breaking a graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _real(op: str, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    return float(value)
+
+
+def _epsilons(op: str, cost: Tensor, epsilon: float | Tensor) -> Tensor:
+    items = cost.shape[0]
+    if not isinstance(epsilon, Tensor):
+        value = _real(op, "epsilon", epsilon)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{op}: epsilon must be positive and finite, got {value}")
+        return cost.new_full((items,), value)
+    epsilon = _check.floating(op, "epsilon", epsilon)
+    _check.same_kind(op, "cost", cost, "epsilon", epsilon)
+    if epsilon.dim() > 0:
+        _check.shape(op, "epsilon", epsilon, "(B,) or ()", items)
+    if _readable(epsilon) and not bool(((epsilon > 0) & (epsilon < math.inf)).all()):
+        raise ValueError(f"{op}: epsilon must be positive and finite, got {epsilon.tolist()}")
+    return epsilon.expand(items).contiguous()
+
+
+def _marginal(op: str, name: str, cost: Tensor, marginal: Tensor | None, size: int) -> Tensor:
+    items = cost.shape[0]
+    if marginal is None:
+        return cost.new_full((items, size), 1 / size)
+    marginal = _check.floating(op, name, marginal)
+    _check.same_kind(op, "cost", cost, name, marginal)
+    letter = "N" if name.startswith("row") else "M"
+    if marginal.dim() == 2:
+        _check.shape(op, name, marginal, f"(B, {letter}) or ({letter},)", items, size)
+    else:
+        _check.shape(op, name, marginal, f"(B, {letter}) or ({letter},)", size)
+    if _readable(marginal) and not bool(((marginal >= 0) & (marginal < math.inf)).all()):
+        raise ValueError(f"{op}: {name} must be non-negative and finite")
+    return marginal.expand(items, size).contiguous()
+
+
+def _problem(
+    op: str,
+    cost: Tensor,
+    epsilon: float | Tensor,
+    row_marginal: Tensor | None,
+    column_marginal: Tensor | None,
+    max_iterations: int,
+    tolerance: float,
+    symmetric: bool | None,
+) -> _Problem:
+    cost = _check.floating(op, "cost", cost)
+    if cost.dim() not in (2, 3):
+        raise ValueError(f"{op}: cost must have shape (B, N, M) or (N, M), got {tuple(cost.shape)}")
+    batched = cost.dim() == 3
+    if not batched:
+        cost = cost[None]
+    rows, columns = cost.shape[1:]
+    if rows == 0 or columns == 0:
+        raise ValueError(
+            f"{op}: cost must have at least one row and column, got {tuple(cost.shape)}"
+        )
+    _check.choice(op, "symmetric", symmetric, (None, True, False))
+    if symmetric and rows != columns:
+        raise ValueError(f"{op}: symmetric=True needs a square cost, got {tuple(cost.shape)}")
+    if symmetric and row_marginal is not column_marginal:
+        raise ValueError(
+            f"{op}: symmetric=True needs equal marginals: pass None for both, or one tensor as both"
+        )
+    max_iterations = _check.integer(op, "max_iterations", max_iterations, 0)
+    tolerance = _real(op, "tolerance", tolerance)
+    if not tolerance >= 0:
+        raise ValueError(f"{op}: tolerance must be at least 0, got {tolerance}")
+    row = _marginal(op, "row_marginal", cost, row_marginal, rows)
+    column = _marginal(op, "column_marginal", cost, column_marginal, columns)
+    if row_marginal is not column_marginal and _readable(row):
+        # Sums of N terms differ by rounding; beyond that no plan has both marginals.
+        gap = (row.sum(1) - column.sum(1)).abs()
+        if bool((gap > 1e-3 * row.sum(1)).any()):
+            raise ValueError(
+                f"{op}: row_marginal and column_marginal must have the same mass, got "
+                f"{row.sum(1).tolist()} and {column.sum(1).tolist()}"
+            )
+    return _Problem(
+        cost.contiguous(),
+        _epsilons(op, cost, epsilon),
+        row,
+        column,
+        max_iterations,
+        tolerance,
+        bool(symmetric),
+        batched,
+    )
+
+
+def _warn_if_unfinished(op: str, tolerance: float, error: Tensor) -> None:
+    """Say once per process that a result is further from its marginals than was asked for."""
+    global _warned
+    if _warned or tolerance == 0 or not _readable(error) or error.numel() == 0:
+        return
+    worst = float(error.detach().amax())
+    if worst > tolerance:
+        _warned = True
+        warnings.warn(
+            f"{op}: marginals met to {worst:.1e} only, tolerance is {tolerance:.1e}; raise "
+            "max_iterations, epsilon or tolerance (ops.sinkhorn reports the error of every item; "
+            "this warning is given once)",
+            stacklevel=3,
+        )
+
+
+def sinkhorn(
+    cost: Tensor,
+    epsilon: float | Tensor,
+    *,
+    row_marginal: Tensor | None = None,
+    column_marginal: Tensor | None = None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-6,
+    symmetric: bool | None = None,
+) -> SinkhornResult:
+    r"""Potentials of entropic optimal transport.
+
+    .. math::
+        P = \arg\min_P \langle P, M \rangle - \epsilon H(P), \quad P 1 = a, \; P^T 1 = b, \qquad
+        P_{ij} = \exp((f_i + g_j - M_{ij}) / \epsilon)
+
+    Correct for every ``epsilon`` > 0: what would under- or overflow is computed in the log domain.
+    Each problem of the batch stops on its own, at ``tolerance``, at ``max_iterations``, or when
+    rounding allows no further progress; its bits do not depend on the rest of the batch.
+    Iterations begin at f = 0 and update columns first, rows last. The potentials carry no
+    gradient; :func:`sinkhorn_plan` and :func:`sinkhorn_distance` do.
+
+    Args:
+        cost: shape (B, N, M) or (N, M). An item with a NaN or an infinity gives NaN.
+        epsilon: strength of the entropy, in units of the cost, a number or shape (B,). It is the
+            λ of the tables of Mimilakis et al. (their eq. 7 writes 1/λ).
+        row_marginal: shape (B, N) or (N,), row sums of the plan, 1/N by default; zeros are
+            allowed.
+        column_marginal: shape (B, M) or (M,), column sums, 1/M by default; same mass.
+        max_iterations: most iterations per problem. 0 gives the plan of the starting point.
+        tolerance: L1 violation of the marginals, relative to the mass, that ends a problem.
+            float32 reaches 1e-6; at small ``epsilon`` a general problem may need thousands of
+            iterations for it, and 1e-5 is the sensible value.
+        symmetric: True promises a symmetric cost whose diagonal is the least of each row, and
+            equal marginals (both None, or one tensor passed as both): a handful of iterations
+            suffice then, for any ``epsilon``. None is False: values are never inspected.
+
+    Returns:
+        Potentials f (B, N) and g (B, M) in units of the cost, the number of iterations (B,) and
+        the error (B,) of the plan that :func:`sinkhorn_plan` returns.
+
+    Raises:
+        TypeError: a tensor argument is not floating, dtypes differ, a number is not one.
+        ValueError: shapes do not fit; ``symmetric`` contradicts shape or marginals; on the CPU
+            also: ``epsilon`` not positive, negative marginals, or marginals of different mass
+            (on CUDA the tensors are not looked at).
+
+    Reference:
+        Cuturi, "Sinkhorn Distances", NIPS 2013; Schmitzer, arXiv 1610.06519 (absorption);
+        Knight, Ruiz, Ucar, SIMAX 35(3), 2014 (symmetric scaling).
+    """
+    arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
+    with torch.no_grad():
+        problem = _problem("sinkhorn", cost, epsilon, *arguments)
+        _, _, f, g, iterations, error = raw._sinkhorn_forward(*problem[:7], False)
+    _warn_if_unfinished("sinkhorn", problem.tolerance, error)
+    result = SinkhornResult(f, g, iterations, error)
+    return result if problem.batched else SinkhornResult(*(field[0] for field in result))
+
+
+def sinkhorn_plan(
+    cost: Tensor,
+    epsilon: float | Tensor,
+    *,
+    row_marginal: Tensor | None = None,
+    column_marginal: Tensor | None = None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-6,
+    symmetric: bool | None = None,
+) -> Tensor:
+    r"""The plan of entropic optimal transport, differentiable by the implicit function theorem.
+
+    The gradient is that of the exact plan, whatever number of iterations found it: with H the
+    upstream gradient, r and c the sums of P,
+
+    .. math::
+        \frac{\partial L}{\partial M} = P \circ (p \oplus q - H) / \epsilon, \qquad
+        \begin{pmatrix} \mathrm{diag}(r) & P \\ P^T & \mathrm{diag}(c) \end{pmatrix}
+        \begin{pmatrix} p \\ q \end{pmatrix} =
+        \begin{pmatrix} (P \circ H) 1 \\ (P \circ H)^T 1 \end{pmatrix}
+
+    Gradients also reach ``epsilon`` and the marginals where these require them; only changes that
+    keep both masses equal have a meaning, and zero weights get the gradient 0. With
+    ``symmetric=True`` the gradient is exact for symmetric changes of the cost, the only ones such
+    a problem admits.
+
+    Args:
+        cost: as all arguments, see :func:`sinkhorn`.
+        epsilon: strength of the entropy.
+        row_marginal: row sums.
+        column_marginal: column sums.
+        max_iterations: most iterations per problem.
+        tolerance: L1 violation of the marginals that ends a problem.
+        symmetric: promise of a symmetric problem.
+
+    Returns:
+        The plan, of the shape of ``cost``.
+
+    Raises:
+        TypeError: as :func:`sinkhorn`.
+        ValueError: as :func:`sinkhorn`.
+    """
+    arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
+    problem = _problem("sinkhorn_plan", cost, epsilon, *arguments)
+    _, plan, _, _, _, error = _plan(*problem[:7], True)
+    _warn_if_unfinished("sinkhorn_plan", problem.tolerance, error)
+    return plan if problem.batched else plan[0]
+
+
+def sinkhorn_distance(
+    cost: Tensor,
+    epsilon: float | Tensor,
+    *,
+    gradient: str = "implicit",
+    row_marginal: Tensor | None = None,
+    column_marginal: Tensor | None = None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-6,
+    symmetric: bool | None = None,
+) -> Tensor:
+    r"""The transport cost of the entropic plan, ⟨P, M⟩, without the entropy term.
+
+    Args:
+        cost: as all arguments but ``gradient``, see :func:`sinkhorn`.
+        epsilon: strength of the entropy.
+        gradient: how ⟨P, M⟩ is differentiated.
+
+            - ``"implicit"``: the exact derivative at the fixed point, by one linear solve; see
+              :func:`sinkhorn_plan`. Correct whatever number of iterations found the plan.
+            - ``"unrolled"``: the derivative of exactly ``max_iterations`` alternating iterations
+              (``tolerance`` and ``symmetric`` change nothing then), from stored potentials:
+              max_iterations · (N + M) numbers per problem, never N × M per iteration.
+            - ``"envelope"``: P held constant, dL/dM = P. This is **not** the gradient of ⟨P, M⟩
+              but that of the regularised value ⟨P, M⟩ - ε H(P). For distances between frames it
+              is half wrong or worse at medium ``epsilon``, and for small ones its off-diagonal
+              part, the one that trains, has the opposite sign on average. Nothing flows to
+              ``epsilon`` and the marginals.
+        row_marginal: row sums.
+        column_marginal: column sums.
+        max_iterations: most iterations per problem.
+        tolerance: L1 violation of the marginals that ends a problem.
+        symmetric: promise of a symmetric problem.
+
+    Returns:
+        Shape (B,), or () for a cost without batch dimension.
+
+    Raises:
+        TypeError: as :func:`sinkhorn`.
+        ValueError: as :func:`sinkhorn`, or an unknown ``gradient``.
+    """
+    op = "sinkhorn_distance"
+    _check.choice(op, "gradient", gradient, ("implicit", "unrolled", "envelope"))
+    arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
+    problem = _problem(op, cost, epsilon, *arguments)
+    if gradient == "unrolled":
+        distance, _, _ = _unrolled(*problem[:4], problem.max_iterations)
+    else:
+        wants_plan = problem.needs_gradient()
+        distance, *_, error = _distance(*problem[:7], wants_plan, gradient == "envelope")
+        _warn_if_unfinished(op, problem.tolerance, error)
+    return distance if problem.batched else distance[0]
