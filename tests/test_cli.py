@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 from training import tiny
+from training.conftest import one_thread  # noqa: F401  (autouse)
 
 from rlsv_fast import __version__
 from rlsv_fast.cli import main
 from rlsv_fast.data import synthesize
-from rlsv_fast.training import read_checkpoint
+from rlsv_fast.training import PRESETS, parse_override, read_checkpoint
 
 SETTINGS = [f"--set={setting}" for setting in tiny.SETTINGS] + ["--set=training.max_steps=6"]
 
@@ -214,3 +215,23 @@ def test_ctrl_c_saves_a_checkpoint_and_exits_130(root: Path, tmp_path: Path) -> 
     assert process.returncode == 130, errors
     assert "checkpoint saved" in errors and "Traceback" not in errors
     assert read_checkpoint(run).state["step"] >= 5
+
+
+def test_the_demo_shows_everything_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    settings = dict(parse_override(setting) for setting in tiny.SETTINGS)
+    monkeypatch.setitem(PRESETS, "demo", {**settings, "training.max_steps": 4})  # type: ignore[arg-type]
+    monkeypatch.setattr("rlsv_fast.commands.demo.TRAIN_TRACKS", 1)
+    for _ in range(2):
+        assert main(["demo", f"--out={tmp_path}"]) == 0
+        captured = capsys.readouterr()
+        assert captured.out.count("learned representation") == 1
+        assert "unprocessed mixture" in captured.out and "figures" in captured.out
+    assert "4 of 4 steps done" in captured.err  # the second call has nothing left to train
+    assert (tmp_path / "run" / "evaluation.json").is_file()
+    assert (tmp_path / "run" / "report" / "basis.png").is_file()
+    assert "made with training.seed = 218" in complaint(
+        capsys, "demo", "--out", tmp_path, "--seed=1"
+    )

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import rlsv_fast
 from rlsv_fast import data
+from rlsv_fast._library import has_cuda_kernels
 from rlsv_fast.errors import InputError
 from rlsv_fast.training import Config
 
@@ -49,7 +50,7 @@ def progress_bar(
 
 def chosen_device(wanted: str | None) -> torch.device:
     """The device asked for, if it can work; CUDA if it can and nothing is asked for."""
-    kernels = build_info().get("cuda", "none") != "none"
+    kernels = has_cuda_kernels()
     if wanted is None:
         return torch.device("cuda" if kernels and torch.cuda.is_available() else "cpu")
     try:
@@ -63,8 +64,8 @@ def chosen_device(wanted: str | None) -> torch.device:
             raise InputError(f"--device {wanted}: torch sees {torch.cuda.device_count()} of them")
         if not kernels:
             raise InputError(
-                f"--device {wanted}: this build has no CUDA kernels; rebuild with "
-                "RLSV_FAST_CUDA=1 python setup.py build_ext"
+                f"--device {wanted}: this build does not hold CUDA kernels for all operators; "
+                "use --device cpu"
             )
     return device
 

@@ -376,6 +376,7 @@ def sinkhorn_plan(
     """
     arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
     problem = _problem("sinkhorn_plan", cost, epsilon, *arguments)
+    plan: Tensor
     _, plan, _, _, _, error = _plan(*problem[:7], True)
     _warn_if_unfinished("sinkhorn_plan", problem.tolerance, error)
     return plan if problem.batched else plan[0]
@@ -426,6 +427,7 @@ def sinkhorn_distance(
     _check.choice(op, "gradient", gradient, ("implicit", "unrolled", "envelope"))
     arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
     problem = _problem(op, cost, epsilon, *arguments)
+    distance: Tensor
     if gradient == "unrolled":
         distance, _, _ = _unrolled(*problem[:4], problem.max_iterations)
     else:

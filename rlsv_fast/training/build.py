@@ -18,21 +18,24 @@ class Losses:
     Attributes:
         reconstruction: of (estimate, target), each (B, N).
         representation: of a representation (B, C, T); None where its weight is 0.
+        sort: whether components are neighbours by carrier rather than by number.
     """
 
     reconstruction: nn.NegSNRLoss
     representation: nn.TotalVariationLoss | nn.SinkhornLoss | None
 
-    @property
-    def order_matters(self) -> bool:
-        """Whether the loss depends on the order of the components."""
-        return isinstance(self.representation, nn.TotalVariationLoss)
+    sort: bool
 
-    def represent(self, representation: Tensor) -> Tensor:
+    def represent(self, representation: Tensor, model: nn.RepresentationModel) -> Tensor:
         """The representation loss, zero where there is none."""
         if self.representation is None:
             return representation.new_zeros(())
-        loss: Tensor = self.representation(representation)
+        loss: Tensor
+        if isinstance(self.representation, nn.TotalVariationLoss):
+            # the same training as with kernels sorted after each update, and nothing to move
+            loss = self.representation(representation, model.order() if self.sort else None)
+        else:
+            loss = self.representation(representation)
         return loss
 
 
@@ -79,4 +82,5 @@ def build_losses(config: Config) -> Losses:
             convention=config.convention,
             marginal_mass="T" if loss.marginals == "unit" else 1.0,
         )
-    return Losses(nn.NegSNRLoss(convention=config.convention), representation)
+    sort = config.training.sort == "update" and config.model.decoder == "modulated-cosine"
+    return Losses(nn.NegSNRLoss(convention=config.convention), representation, sort)

@@ -98,9 +98,9 @@ class TrainingConfig:
         epochs: passes over the voice segments, at most.
         max_steps: steps at most; 0 means no limit.
         early_stopping: stop after an epoch whose mean reconstruction loss did not decrease (P1).
-        sort: "update" puts the components in ascending order of their carriers after every step, so
-            that the total variation along them is one along frequency (P1). It acts with this loss
-            and with carriers only: nothing else depends on the order.
+        sort: "update" takes the total variation between components that are neighbours by
+            carrier, as if the kernels were sorted after every update (P1); "none" between
+            neighbours by number (published code). Nothing else depends on the order.
         seed: of the initial weights, the shuffling and the noise.
         checkpoint_every: steps between checkpoints; one is also written after every epoch.
         max_skipped: a step whose loss or gradient is not finite is skipped; training stops when
@@ -214,10 +214,4 @@ def check(config: Config) -> None:
     if model.tanh and model.decoder != "conv":
         raise InputError(
             f"model.tanh = true goes with model.decoder = 'conv', not '{model.decoder}'"
-        )
-    sorts = config.training.sort == "update" and config.loss.representation == "total-variation"
-    if sorts and model.encoder == "cosine" and config.convention == "code":
-        raise InputError(
-            "model.encoder = 'cosine' orders its channels by itself with convention = 'code'; set "
-            "training.sort = 'none'"
         )

@@ -72,6 +72,6 @@ def training_losses(
         of_voice, regularised = model.encode(torch.cat([noisy, mixture])).chunk(2)
     estimate = model.decode(of_voice, length=voice.shape[-1])
     reconstruction = losses.reconstruction(estimate, voice)
-    representation = losses.represent(regularised)
+    representation = losses.represent(regularised, model)
     total = torch.add(reconstruction, representation, alpha=config.loss.weight)
     return StepLosses(total, reconstruction, representation)

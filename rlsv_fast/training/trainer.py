@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rlsv_fast import nn
 from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.training.build import build_losses, build_model
@@ -89,11 +88,6 @@ class Trainer:
             self.model.parameters(), lr=config.training.learning_rate, fused=True
         )
         self.noise = torch.Generator(device).manual_seed(config.training.seed)
-        self._sorts = (
-            config.training.sort == "update"
-            and self.losses.order_matters
-            and isinstance(self.model.decoder, nn.ModulatedCosineDecoder)
-        )
         self._batches = store.batches(config.training.batch_size)
 
     def restore(self) -> None:
@@ -207,8 +201,6 @@ class Trainer:
         position.batch += 1
         if math.isfinite(total) and math.isfinite(size):
             self.optimizer.step()
-            if self._sorts:
-                nn.sort_components(self.model, self.optimizer)
             position.reconstruction += reconstruction
             position.representation += representation
             position.counted += 1

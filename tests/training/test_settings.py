@@ -138,13 +138,5 @@ def test_every_variant_can_be_built(convention: str, encoder: str, decoder: str)
     assert all(tensor.equal(again[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_cosine_encoder_that_sorts_itself_is_not_sorted() -> None:
-    with pytest.raises(InputError, match="training.sort = 'none'"):
-        resolve("p1", overrides=["convention=code", "model.encoder=cosine", "training.sort=update"])
-
-
 def test_a_zero_weight_leaves_the_loss_out() -> None:
     assert build_losses(resolve("p1", overrides=["loss.weight=0"])).representation is None
-    assert (
-        build_losses(resolve("p1", overrides=["loss.representation=none"])).order_matters is False
-    )

@@ -33,7 +33,7 @@ def test_it_is_the_papers_objective(computed_on: str) -> None:
     of_voice, of_mixture = model.encode(noisy), model.encode(voice + accompaniment)
     terms = build_losses(config)
     reconstruction = terms.reconstruction(model.decode(of_voice, length=2000), voice)
-    representation = terms.represent(of_mixture if computed_on == "mixture" else of_voice)
+    representation = terms.represent(of_mixture if computed_on == "mixture" else of_voice, model)
     torch.testing.assert_close(losses.reconstruction, reconstruction)
     torch.testing.assert_close(losses.representation, representation)
     torch.testing.assert_close(losses.total, reconstruction + 0.7 * representation)

@@ -8,10 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rlsv_fast import nn
 from rlsv_fast.errors import InputError
 from rlsv_fast.training import (
     Interrupted,
     StepLosses,
+    build_losses,
+    build_model,
     load_run,
     read_checkpoint,
     read_log,
@@ -89,15 +92,17 @@ def test_sigterm_saves_as_well(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is former
 
 
-def test_components_stay_in_the_order_of_their_carriers(tmp_path: Path) -> None:
-    # small steps in a long row of close carriers would mix them up within a few steps
-    settings = ["model.components=64", "training.learning_rate=0.01", "training.epochs=2"]
-    model = train(tiny.config(*settings), [tiny.track()], tmp_path / "sorted")
-    assert model.order().equal(torch.arange(64))
-    model = train(
-        tiny.config(*settings, "training.sort=none"), [tiny.track()], tmp_path / "unsorted"
-    )
-    assert not model.order().equal(torch.arange(64))
+def test_total_variation_follows_the_carriers_or_the_numbers() -> None:
+    model = build_model(tiny.config())
+    with torch.no_grad():
+        model.decoder.frequency.copy_(model.decoder.frequency.flip(0).roll(2))
+    representation = torch.rand(2, model.components, 5)
+    by_carrier = build_losses(tiny.config("training.sort=update")).represent(representation, model)
+    by_number = build_losses(tiny.config("training.sort=none")).represent(representation, model)
+    variation = nn.TotalVariationLoss()
+    assert by_number == variation(representation)
+    assert by_carrier == variation(representation[:, model.order()])
+    assert by_carrier != by_number
 
 
 def test_early_stopping_ends_a_run_that_gets_worse(tmp_path: Path) -> None:
