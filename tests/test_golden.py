@@ -255,7 +255,7 @@ def test_09_sinkhorn_loss(p: Any, gradient: Any, golden: Callable[[str], Golden]
     for index, epsilon in enumerate(arrays["regs"].tolist()):
         for dtype, loss_tolerance, gradient_tolerance, stop in (
             (torch.float64, 3e-7, 1e-6, 1e-13),
-            (torch.float32, 3e-6, 2.5e-5, 1e-6),
+            (torch.float32, 3e-7, 2.5e-5, 1e-6),
         ):
             representation = leaf(arrays["x"].to(dtype))
             loss = SinkhornLoss(epsilon, p=p, convention="code", tolerance=stop, gradient=gradient)(
@@ -263,7 +263,7 @@ def test_09_sinkhorn_loss(p: Any, gradient: Any, golden: Callable[[str], Golden]
             )
             what = f"epsilon {epsilon}, p {p}, {dtype}"
             near(loss, arrays[f"loss64_p{p}"][index], loss_tolerance, what)
-            near(loss, arrays[f"loss_p{p}"][index], 3e-6, what)
+            near(loss, arrays[f"loss_p{p}"][index], 6e-7, what)  # both are off by up to 3e-7
             found = _gradient(loss, representation)
             near(found, arrays[f"g64_p{p}"][index], gradient_tolerance, what)
             near(found, arrays[f"g_p{p}"][index], 2.5e-5, what)
@@ -278,7 +278,7 @@ def test_10_sinkhorn_iteration(kind: str, golden: Callable[[str], Golden]) -> No
         options: dict[str, Any] = {"tolerance": 1e-13, "symmetric": symmetric}
         loss = ops.sinkhorn_distance(cost, epsilon, **options)
         near(loss, arrays[f"loss64{kind}"][index], 3e-7, f"epsilon {epsilon}")
-        near(loss, arrays[f"loss{kind}"][index], 3e-6, f"epsilon {epsilon}")
+        near(loss, arrays[f"loss{kind}"][index], 3e-7, f"epsilon {epsilon}")
         found = _gradient(loss, cost)
         near(found, arrays[f"g64{kind}"][index], 1e-6, f"epsilon {epsilon}")
         # The float32 gradient there is up to 2e-4 off its own float64 run without symmetry.
