@@ -50,6 +50,11 @@ FACTS = {
 }
 
 
+def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+    """Reports are committed: leave out what names a computer rather than its kind."""
+    machine_info.pop("node", None)
+
+
 @pytest.fixture(autouse=True)
 def pinned_threads() -> Iterator[None]:
     """As many threads as cores (OMP_NUM_THREADS overrides): the number is part of the result."""

@@ -107,6 +107,16 @@ def test_compiles_as_one_graph(case: Case, device: str) -> None:
 
 
 @one_per_operator
+def test_compiles_where_nothing_requires_a_gradient(case: Case, device: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda *leaves: case.call(ops, *leaves), fullgraph=True, backend="aot_eager"
+    )
+    inputs = [leaf.detach() for leaf in case.inputs(device=device)]
+    torch.testing.assert_close(compiled(*inputs), case.call(ops, *inputs))
+
+
+@one_per_operator
 def test_inductor_compiles_it(case: Case, device: str) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(lambda *leaves: case.call(ops, *leaves), fullgraph=True)

@@ -1,0 +1,166 @@
+"""The command line: arguments, errors on one line, exit status. The work is in ``commands``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rlsv_fast.errors import InputError, MissingPackage
+
+_COMMANDS = {
+    "demo": ("demo", "demo"),
+    "train": ("runs", "train"),
+    "evaluate": ("runs", "evaluate"),
+    "report": ("runs", "draw"),
+    "separate": ("separate", "separate"),
+    "synthesize": ("tools", "synthesize"),
+    "info": ("tools", "info"),
+}
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: without the program's name; None means ``sys.argv``.
+
+    Returns:
+        The exit status: 0 for success, 2 for bad usage or input, 130 after Ctrl-C.
+    """
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as stop:  # argparse: --help, or bad usage that has been printed
+        return int(stop.code or 0)
+    logging.basicConfig(
+        format="rlsv-fast: %(message)s", level=logging.ERROR if options.quiet else logging.WARNING
+    )
+    try:
+        # here and not above: torch takes seconds to import, and --help must not
+        module, function = _COMMANDS[options.verb]
+        getattr(importlib.import_module(f"rlsv_fast.commands.{module}"), function)(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        # Interrupted, from training, says which signal it was and where the checkpoint lies
+        return _complain(str(stop) or "interrupted", 128 + getattr(stop, "signal_number", 2))
+    except (InputError, MissingPackage) as error:
+        return _complain(f"error: {error}", 2)
+    except BrokenPipeError:
+        # the reader of our output has gone; Python would complain again when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"error: {where}{error.strerror or error}", 2)
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        known = isinstance(error, MemoryError) or any(part in text for part in _OUT_OF_MEMORY)
+        if not known:
+            raise
+        return _complain("error: out of memory; lower training.batch_size or model.components", 2)
+    return 0
+
+
+def _complain(text: str, status: int) -> int:
+    print("rlsv-fast:", " ".join(text.split()), file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong on one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"rlsv-fast: error: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="rlsv-fast",
+        description="Interpretable representations for singing-voice separation. A representation "
+        "is learnt from a folder of multitracks; separation then uses oracle masks, that is masks "
+        "made from the true sources, to show what the representation keeps apart.",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    common = _Parser(add_help=False)
+    common.add_argument("-q", "--quiet", action="store_true", help="print results only")
+    device = _Parser(add_help=False)
+    device.add_argument("-d", "--device", help="cpu, cuda or cuda:N (default: the best there is)")
+    root = _Parser(add_help=False)
+    root.add_argument(
+        "--root", type=Path, help="folder that holds train and test (default: MUSDB_PATH)"
+    )
+    root.add_argument("--cache", type=Path, help="folder for decoded tracks")
+    seed = _Parser(add_help=False)
+    seed.add_argument("--seed", type=int, help="of weights, shuffling and noise")
+
+    verb = verbs.add_parser(
+        "demo",
+        parents=[common, device, seed],
+        help="synthesise music, train, evaluate and draw, in minutes",
+    )
+    verb.add_argument("-o", "--out", type=Path, default=Path("demo"), help="default: demo")
+
+    verb = verbs.add_parser(
+        "train", parents=[common, device, root, seed], help="train a representation"
+    )
+    verb.add_argument("--preset", help="p1, p2 (default), 16k or demo")
+    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="settings")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, such as model.components=400; may be repeated",
+    )
+    verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
+    verb.add_argument("--resume", action="store_true", help="continue the run in --out")
+
+    verb = verbs.add_parser(
+        "evaluate",
+        parents=[common, device, root],
+        help="measure a trained representation, and the STFT, on the test tracks",
+    )
+    verb.add_argument("run", type=Path, metavar="RUN")
+    verb.add_argument(
+        "-o", "--out", type=Path, metavar="FILE.json", help="default: RUN/evaluation.json"
+    )
+
+    verb = verbs.add_parser(
+        "separate",
+        parents=[common, device],
+        help="separate a mixture with the oracle mask of its known sources",
+        description="An oracle mask is made from the true voice and accompaniment, so at least "
+        "one of them must be given; the other is then the mixture minus it. This shows the limit "
+        "of a representation and is no separator.",
+    )
+    verb.add_argument("run", type=Path, metavar="RUN")
+    verb.add_argument(
+        "mixture", type=Path, metavar="MIXTURE", help="wav or flac, or a .stem.mp4 with its sources"
+    )
+    verb.add_argument("--vocals", type=Path, metavar="FILE")
+    verb.add_argument("--accompaniment", type=Path, metavar="FILE")
+    verb.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
+
+    verb = verbs.add_parser("report", parents=[common, device, root], help="draw a run's figures")
+    verb.add_argument("run", type=Path, metavar="RUN")
+    verb.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+
+    verb = verbs.add_parser(
+        "synthesize", parents=[common], help="write a synthetic multitrack set in MUSDB layout"
+    )
+    verb.add_argument("directory", type=Path, metavar="DIR")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--train-tracks", type=int, default=6)
+    verb.add_argument("--test-tracks", type=int, default=3)
+    verb.add_argument("--seconds", type=float, default=12.0, help="length of each track")
+    verb.add_argument("--sample-rate", type=int, default=44100)
+
+    verbs.add_parser("info", parents=[common], help="versions, kernels, devices, folders")
+    return parser

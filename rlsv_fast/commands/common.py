@@ -1,0 +1,103 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import rlsv_fast
+from rlsv_fast import data
+from rlsv_fast._library import has_cuda_kernels
+from rlsv_fast.errors import InputError
+from rlsv_fast.training import Config
+
+
+def prepared(
+    root: Path | None, subset: data.Subset, config: Config, options: Namespace
+) -> list[data.PreparedTrack]:
+    """Find and decode the tracks of one subset at the rate of the settings."""
+    found = data.find_tracks(root, subset)
+    with progress_bar(options, len(found), "track") as move:
+        return data.prepare_tracks(
+            found,
+            config.data.sample_rate,
+            options.cache,
+            accompaniment=config.data.accompaniment,
+            progress=move,
+        )
+
+
+@contextmanager
+def progress_bar(
+    options: Namespace, total: int, unit: str
+) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar, on a terminal only, that is moved by (done, total, name)."""
+    with tqdm(total=total, unit=unit, leave=False, disable=options.quiet or None) as bar:
+
+        def move(done: int, total: int, name: str) -> None:
+            bar.set_postfix_str(name[:40], refresh=False)
+            bar.update(done - bar.n)
+
+        yield move
+
+
+def chosen_device(wanted: str | None) -> torch.device:
+    """The device asked for, if it can work; CUDA if it can and nothing is asked for."""
+    kernels = has_cuda_kernels()
+    if wanted is None:
+        return torch.device("cuda" if kernels and torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"--device {wanted}: torch sees {torch.cuda.device_count()} of them")
+        if not kernels:
+            raise InputError(
+                f"--device {wanted}: this build does not hold CUDA kernels for all operators; "
+                "use --device cpu"
+            )
+    return device
+
+
+def build_info() -> dict[str, str]:
+    """What the build holds, as far as it can tell."""
+    try:
+        return rlsv_fast.build_info()
+    except ImportError:  # the helper module is tied to one Python; the operators are not
+        return {}
+
+
+def commit() -> str | None:
+    """Commit of the checkout that this code runs from, marked where it has been changed."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def must_be_new(path: Path, remedy: str) -> None:
+    """Raise InputError where a result would overwrite something."""
+    if path.exists():
+        raise InputError(f"{path}: exists already; {remedy}")
+
+
+def say(options: Namespace, text: str) -> None:
+    """Tell what is going on, on standard error; standard output is for results."""
+    if not options.quiet:
+        print(text, file=sys.stderr)

@@ -1,0 +1,167 @@
+"""The commands on runs: train, evaluate, report; and their steps, which the demo shares."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlsv_fast import data, evaluation, nn, report, training
+from rlsv_fast.commands.common import (
+    chosen_device,
+    commit,
+    must_be_new,
+    prepared,
+    progress_bar,
+    say,
+)
+from rlsv_fast.errors import InputError, require
+from rlsv_fast.training import Config
+
+EVALUATION = "evaluation.json"
+
+
+def train(options: Namespace) -> None:
+    """Train a representation, or continue to."""
+    device = chosen_device(options.device)
+    overrides = list(options.set)
+    if options.seed is not None:
+        overrides.append(f"training.seed={options.seed}")
+    if options.resume:
+        if options.preset or options.config or not options.out:
+            raise InputError("--resume needs --out RUN and takes the settings of that run")
+        training.load_run_config(options.out)
+        config = training.resolve(file=options.out / "config.toml", overrides=overrides)
+        training.check_resumable(options.out, config)
+        run = options.out
+    else:
+        # a file is complete by its own defaults; "p2" are those
+        preset = options.preset or (None if options.config else "p2")
+        config = training.resolve(preset, options.config, overrides)
+        run = options.out or _next_run(preset or options.config.stem)
+        training.check_new_run(run)
+    tracks = prepared(options.root, "train", config, options)
+    train_run(config, tracks, run, device, options, resume=options.resume)
+    say(options, f"trained: rlsv-fast evaluate {run} --root {options.root or '$MUSDB_PATH'}")
+
+
+def evaluate(options: Namespace) -> None:
+    """Evaluate a run on the test tracks, print the table and write the JSON."""
+    target = options.out or options.run / EVALUATION
+    must_be_new(target, "choose another --out or remove it")
+    device = chosen_device(options.device)
+    config, model = training.load_run(options.run, device)
+    tracks = prepared(options.root, "test", config, options)
+    evaluate_run(model, config, tracks, options.run, target, device, options)
+    say(options, f"written: {target}")
+
+
+def draw(options: Namespace) -> None:
+    """Draw the figures of a run."""
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise InputError(f"{options.out}: exists and is not empty; choose another --out")
+    require("matplotlib", extra="report", purpose="draw figures")
+    config, model = training.load_run(options.run, chosen_device(options.device))
+    tracks = []
+    if options.root or os.environ.get("MUSDB_PATH"):
+        tracks = prepared(options.root, "test", config, options)
+    path = options.run / EVALUATION
+    found = evaluation.read_json(path) if path.exists() else None
+    for file in draw_run(model, config, options.run, options.out, found, tracks, options):
+        print(file)
+
+
+def train_run(
+    config: Config,
+    tracks: list[data.PreparedTrack],
+    run: Path,
+    device: torch.device,
+    options: Namespace,
+    *,
+    resume: bool,
+) -> nn.RepresentationModel:
+    """Train; an interruption says how to go on."""
+
+    def announce(record: dict[str, Any]) -> None:
+        if record["kind"] == "start":
+            say(
+                options,
+                f"training in {run}: {record['parameters'] / 1e6:.2f} M parameters, "
+                f"{record['voice_segments']} voice segments, {record['step']} of "
+                f"{record['steps']} steps done, on {record['device']}",
+            )
+
+    try:
+        return training.train(
+            config,
+            tracks,
+            run,
+            device=device,
+            resume=resume,
+            progress=not options.quiet,
+            callback=announce,
+        )
+    except training.Interrupted as stop:
+        again = "the same command" if options.verb == "demo" else f"train --resume --out {run}"
+        stop.args = (f"{stop}, checkpoint saved in {run}; continue with {again}",)
+        raise
+
+
+def evaluate_run(
+    model: nn.RepresentationModel,
+    config: Config,
+    tracks: list[data.PreparedTrack],
+    run: Path,
+    target: Path,
+    device: torch.device,
+    options: Namespace,
+) -> evaluation.Evaluation:
+    """Evaluate, write the JSON and print the table."""
+    kernel_size, hop = config.model.kernel_size, config.model.hop
+    with progress_bar(options, len(tracks), "track") as move:
+        found = evaluation.evaluate(
+            model,
+            tracks,
+            segment_length=config.data.segment_length,
+            convention=config.convention,
+            # a model may hop by more than half its kernel, the STFT may not
+            stft_hop=min(hop, kernel_size // 2),
+            device=device,
+            progress=move,
+        )
+    settings = {"run": training.flatten(config), "step": training.read_state(run).get("step")}
+    evaluation.write_json(found, target, commit=commit(), settings=settings)
+    print(evaluation.format_table(found))
+    return found
+
+
+def draw_run(
+    model: nn.RepresentationModel,
+    config: Config,
+    run: Path,
+    target: Path,
+    found: evaluation.Evaluation | None,
+    tracks: list[data.PreparedTrack],
+    options: Namespace,
+) -> list[Path]:
+    """Draw what there is to see, with the first of the tracks as example."""
+    drawn = report.write_report(
+        model,
+        target,
+        sample_rate=config.data.sample_rate,
+        log=run / "log.jsonl",
+        evaluation=found,
+        example=tracks[0] if tracks else None,
+    )
+    for note in drawn.notes:
+        say(options, note)
+    return drawn.files
+
+
+def _next_run(name: str) -> Path:
+    numbers = (Path("runs", f"{name}-{number}") for number in count(1))
+    return next(path for path in numbers if not path.exists())

@@ -1,0 +1,92 @@
+"""The command that separates a mixture whose sources are known."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from rlsv_fast import data, evaluation, ops, training
+from rlsv_fast.commands.common import chosen_device, must_be_new, say
+from rlsv_fast.data.tracks import FloatArray, assemble, check_samples, resample
+from rlsv_fast.errors import InputError
+
+
+def separate(options: Namespace) -> None:
+    """Separate a mixture with the oracle mask of its known sources and write two wavs."""
+    name = options.mixture.name.removesuffix(".stem.mp4").removesuffix(options.mixture.suffix)
+    targets = {kind: options.out / f"{name}_{kind}.wav" for kind in ("vocals", "accompaniment")}
+    for target in targets.values():
+        must_be_new(target, "choose another --out or remove it")
+    device = chosen_device(options.device)
+    config, model = training.load_run(options.run, device)
+    audio = _known_sources(options, config.data.sample_rate)
+    estimates = evaluation.separate_oracle(
+        model,
+        audio.mixture,
+        audio.voice,
+        audio.accompaniment,
+        segment_length=config.data.segment_length,
+        convention=config.convention,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    references = (audio.voice, audio.accompaniment)
+    for target, estimate, reference in zip(targets.values(), estimates, references, strict=True):
+        # float samples: a mask can lift a peak above full scale, which integers would clip
+        soundfile.write(str(target), estimate, config.data.sample_rate, subtype="FLOAT")
+        after, before = (_si_sdr(signal, reference) for signal in (estimate, audio.mixture))
+        print(f"{target}: SI-SDR {after:.1f} dB, unprocessed mixture {before:.1f} dB")
+    say(options, "the mask is an oracle's: it was made from the true sources")
+
+
+def _known_sources(options: Namespace, sample_rate: int) -> data.TrackAudio:
+    """The mixture with its true sources, mono and at the model's sample rate."""
+    given = {
+        name: path
+        for name, path in (("vocals", options.vocals), ("accompaniment", options.accompaniment))
+        if path is not None
+    }
+    source: Path = options.mixture
+    if source.name.lower().endswith(".stem.mp4"):
+        if given:
+            raise InputError(f"{source}: holds its own sources; leave out --{next(iter(given))}")
+        if not source.is_file():
+            raise InputError(f"{source}: no such file")
+        return data.load_track(data.Track(source.name, source, "stem", (source,)), sample_rate)
+    if not given:
+        raise InputError(
+            "an oracle mask is made from the true sources: give --vocals, --accompaniment or both"
+        )
+    stems, rate = {}, 0
+    for name, path in {"mixture": source, **given}.items():
+        stems[name], rate = _read_mono(path, rate)
+    if "vocals" in stems:
+        audio = assemble(stems, str(source))
+    else:
+        # vocals are what the accompaniment leaves of the mixture: the same rule, names swapped
+        stems["vocals"] = stems.pop("accompaniment")
+        swapped = assemble(stems, str(source))
+        audio = data.TrackAudio(swapped.mixture, swapped.accompaniment, swapped.voice)
+    return resample(audio, rate, sample_rate, str(source))
+
+
+def _read_mono(path: Path, rate: int) -> tuple[FloatArray, int]:
+    """Mono samples and rate of a file, which must be `rate` unless that is 0."""
+    try:
+        samples, found = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        reason = getattr(error, "error_string", None) or error
+        raise InputError(f"{path}: cannot be read as audio ({reason})") from error
+    if rate and found != rate:
+        raise InputError(f"{path}: {found} Hz, but the mixture has {rate} Hz; use one rate")
+    mono = samples.mean(axis=1, dtype=np.float32)
+    check_samples(mono, str(path))
+    return mono, found
+
+
+def _si_sdr(estimate: FloatArray, reference: FloatArray) -> float:
+    first, second = (torch.from_numpy(np.array(signal))[None] for signal in (estimate, reference))
+    return float(ops.si_sdr(first, second))

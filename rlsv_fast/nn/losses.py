@@ -1,0 +1,205 @@
+"""Training losses of both papers as modules, and what their published code computes instead."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from rlsv_fast import ops
+from rlsv_fast.nn.initial import CONVENTIONS, Convention
+from rlsv_fast.ops import _check
+
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+
+
+def _check_reduction(name: str, reduction: Reduction, per_item: bool, remedy: str) -> None:
+    _check.choice(name, "reduction", reduction, ("mean", "sum", "none"))
+    if not per_item and reduction != "mean":
+        raise ValueError(f"{name}: reduction={reduction!r} needs one value per item: {remedy}")
+
+
+def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
+    if reduction == "none":
+        return values
+    return values.sum() if reduction == "sum" else values.mean()
+
+
+class NegSNRLoss(nn.Module):
+    r"""Negative signal-to-noise ratio in decibels, -10 log10(|x|^2 / |x - y|^2).
+
+    Args:
+        convention: ``"paper"``: one ratio per segment; ``"code"``: one for the whole batch.
+        reduction: over the segments, for ``"paper"``. A segment whose target is silent has no
+            ratio: it does not count in the mean, adds nothing to the sum, and is 0 in "none".
+
+    Raises:
+        ValueError: an unknown choice, or a reduction other than "mean" with ``"code"``.
+    """
+
+    def __init__(self, convention: Convention = "paper", *, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        _check.choice("NegSNRLoss", "convention", convention, CONVENTIONS)
+        _check_reduction("NegSNRLoss", reduction, convention == "paper", "use convention='paper'")
+        self.convention = convention
+        self.reduction = reduction
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare waveforms.
+
+        Args:
+            estimate: shape (B, N).
+            target: shape (B, N).
+
+        Returns:
+            A scalar in dB, or shape (B,) for ``reduction="none"``.
+        """
+        if self.convention == "code":
+            ratio: Tensor = ops.neg_snr(estimate, target, reduce="batch")
+            return ratio
+        audible = (target != 0).any(1)
+        ratios = torch.where(audible, ops.neg_snr(estimate, target, reduce="item"), 0)
+        if self.reduction == "mean":
+            return ratios.sum() / audible.sum().clamp(min=1)
+        return _reduce(ratios, self.reduction)
+
+
+class TotalVariationLoss(nn.Module):
+    """Total variation of a representation along channels and frames.
+
+    Args:
+        convention: ``"paper"``: sum of magnitudes over C T, per item; ``"code"``: Euclidean norms
+            over the whole batch, over T and over C. Values differ about sixfold.
+        reduction: over the items, for ``"paper"``.
+
+    Raises:
+        ValueError: an unknown choice, or a reduction other than "mean" with ``"code"``.
+    """
+
+    def __init__(self, convention: Convention = "paper", *, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        _check.choice("TotalVariationLoss", "convention", convention, CONVENTIONS)
+        _check_reduction(
+            "TotalVariationLoss", reduction, convention == "paper", "use convention='paper'"
+        )
+        self.convention = convention
+        self.reduction = reduction
+
+    def forward(self, representation: Tensor, order: Tensor | None = None) -> Tensor:
+        """Measure a representation.
+
+        Args:
+            representation: shape (B, C, T).
+            order: the channels in the order in which they are neighbours, shape (C,). With
+                ``model.order()`` a training goes exactly as if ``sort_components`` were called
+                after each update (P1, experiment 2), without moving parameters and moments.
+
+        Returns:
+            A scalar, or shape (B,) without reduction.
+        """
+        if order is not None:
+            representation = representation.index_select(1, order)
+        if self.convention == "code":
+            whole: Tensor = ops.total_variation(representation, norm=2)
+            return whole
+        return _reduce(ops.total_variation(representation, norm=1), self.reduction)
+
+
+class SinkhornLoss(nn.Module):
+    r"""Entropic optimal-transport distance between the frames of a representation, <P, M>.
+
+    Args:
+        epsilon: strength of the entropy, the lambda of P2's tables: near 0 the plan tends to the
+            identity and the loss to 0, for large values to the mean distance of frames. The useful
+            range scales with the distances, which differ about fivefold between conventions.
+        p: exponent of the distance, 1 or 2.
+        convention: normalisation of the representation, over features per frame ("paper") or over
+            time per channel ("code").
+        marginal_mass: total mass of the plan; marginals are ``mass / T``. ``"T"`` makes every
+            marginal 1, as P2 prints. The loss is proportional to it.
+        max_iterations: bound of the Sinkhorn iterations.
+        tolerance: L1 marginal violation, relative to the mass, at which they stop.
+        gradient: ``"implicit"``, ``"unrolled"`` or ``"envelope"``, see ``ops.sinkhorn_distance``.
+        per_item: one transport problem per item, instead of one for the mean of the distances
+            over the batch, as both papers' and the published code's.
+        reduction: over the items, for ``per_item``.
+
+    Raises:
+        ValueError: an unknown choice, a value out of range, or a reduction other than "mean"
+            without ``per_item``.
+
+    Reference:
+        Mimilakis, Drossos, Schuller, "Revisiting Representation Learning for Singing Voice
+        Separation with Sinkhorn Distances", 2020, equations 6 and 7.
+    """
+
+    def __init__(
+        self,
+        epsilon: float,
+        *,
+        p: Literal[1, 2] = 1,
+        convention: Convention = "paper",
+        marginal_mass: float | Literal["T"] = 1.0,
+        max_iterations: int = 1000,
+        tolerance: float = 1e-6,
+        gradient: Literal["implicit", "unrolled", "envelope"] = "implicit",
+        per_item: bool = False,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        name = "SinkhornLoss"
+        if not epsilon > 0:
+            raise ValueError(f"{name}: epsilon must be positive, got {epsilon}")
+        if marginal_mass != "T" and not (
+            isinstance(marginal_mass, (int, float)) and marginal_mass > 0
+        ):
+            raise ValueError(
+                f"{name}: marginal_mass must be a positive number or 'T', got {marginal_mass!r}"
+            )
+        _check.choice(name, "p", p, (1, 2))
+        _check.choice(name, "convention", convention, CONVENTIONS)
+        _check.choice(name, "gradient", gradient, ("implicit", "unrolled", "envelope"))
+        _check.integer(name, "max_iterations", max_iterations, 1)
+        _check_reduction(name, reduction, per_item, "use per_item=True")
+        self.epsilon = epsilon
+        self.p = p
+        self.convention = convention
+        self.marginal_mass = marginal_mass
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
+        self.gradient = gradient
+        self.per_item = per_item
+        self.reduction = reduction
+
+    def forward(self, representation: Tensor) -> Tensor:
+        """Measure a representation.
+
+        Args:
+            representation: shape (B, C, T), non-negative.
+
+        Returns:
+            A scalar, or shape (B,) for ``per_item`` without reduction.
+        """
+        distances = ops.frame_distance(
+            representation,
+            p=self.p,
+            normalize="features" if self.convention == "paper" else "time",
+            reduce="none" if self.per_item else "mean",
+        )
+        transport: Tensor = ops.sinkhorn_distance(
+            distances,
+            self.epsilon,
+            gradient=self.gradient,
+            max_iterations=self.max_iterations,
+            tolerance=self.tolerance,
+            symmetric=True,
+        )
+        # The plan is proportional to its mass, so the problem is always solved for mass 1.
+        mass = representation.shape[-1] if self.marginal_mass == "T" else self.marginal_mass
+        loss = transport if mass == 1 else mass * transport
+        return _reduce(loss, self.reduction)
+
+    def extra_repr(self) -> str:
+        """Settings that matter, for ``print(model)``."""
+        return f"epsilon={self.epsilon}, p={self.p}, convention={self.convention!r}"

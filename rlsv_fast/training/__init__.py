@@ -1,0 +1,47 @@
+"""Training: settings, the loop, checkpoints and the log of a run."""
+
+from rlsv_fast.training.build import Losses, build_losses, build_model
+from rlsv_fast.training.checkpoint import load_run, load_run_config, read_checkpoint, read_state
+from rlsv_fast.training.config import (
+    PRESETS,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from rlsv_fast.training.log import read_log
+from rlsv_fast.training.run import check_new_run, check_resumable, train
+from rlsv_fast.training.settings import flatten, load_config, parse_override, resolve, to_toml
+from rlsv_fast.training.signals import Interrupted
+from rlsv_fast.training.step import StepLosses, training_losses
+from rlsv_fast.training.trainer import Trainer
+
+__all__ = [
+    "PRESETS",
+    "Config",
+    "DataConfig",
+    "Interrupted",
+    "LossConfig",
+    "Losses",
+    "ModelConfig",
+    "StepLosses",
+    "Trainer",
+    "TrainingConfig",
+    "build_losses",
+    "build_model",
+    "check_new_run",
+    "check_resumable",
+    "flatten",
+    "load_config",
+    "load_run",
+    "load_run_config",
+    "parse_override",
+    "read_checkpoint",
+    "read_log",
+    "read_state",
+    "resolve",
+    "to_toml",
+    "train",
+    "training_losses",
+]

@@ -1,0 +1,86 @@
+"""From settings to modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlsv_fast import nn
+from rlsv_fast.training.config import Config
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The two terms of the objective.
+
+    Attributes:
+        reconstruction: of (estimate, target), each (B, N).
+        representation: of a representation (B, C, T); None where its weight is 0.
+        sort: whether components are neighbours by carrier rather than by number.
+    """
+
+    reconstruction: nn.NegSNRLoss
+    representation: nn.TotalVariationLoss | nn.SinkhornLoss | None
+
+    sort: bool
+
+    def represent(self, representation: Tensor, model: nn.RepresentationModel) -> Tensor:
+        """The representation loss, zero where there is none."""
+        if self.representation is None:
+            return representation.new_zeros(())
+        loss: Tensor
+        if isinstance(self.representation, nn.TotalVariationLoss):
+            # the same training as with kernels sorted after each update, and nothing to move
+            loss = self.representation(representation, model.order() if self.sort else None)
+        else:
+            loss = self.representation(representation)
+        return loss
+
+
+def build_model(config: Config) -> nn.RepresentationModel:
+    """Build the untrained model; its weights depend on the settings alone (``training.seed``)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        return nn.RepresentationModel(_encoder(config), _decoder(config))
+
+
+def _encoder(config: Config) -> nn.Encoder:
+    model, convention = config.model, config.convention
+    sizes = (model.components, model.kernel_size, model.hop)
+    if model.encoder == "conv":
+        return nn.ConvEncoder(*sizes, convention=convention)
+    variant = nn.CosineEncoder if model.encoder == "cosine" else nn.SincEncoder
+    return variant(*sizes, convention=convention, sample_rate=config.data.sample_rate)
+
+
+def _decoder(config: Config) -> nn.Decoder:
+    model = config.model
+    sizes = (model.components, model.kernel_size, model.hop)
+    if model.decoder == "conv":
+        return nn.ConvDecoder(*sizes, tanh=model.tanh)
+    return nn.ModulatedCosineDecoder(
+        *sizes,
+        power=model.power,
+        modulator=model.modulator,
+        convention=config.convention,
+        sample_rate=config.data.sample_rate,
+    )
+
+
+def build_losses(config: Config) -> Losses:
+    """Build the two losses of the objective."""
+    loss = config.loss
+    representation: nn.TotalVariationLoss | nn.SinkhornLoss | None = None
+    if loss.weight > 0 and loss.representation == "total-variation":
+        representation = nn.TotalVariationLoss(convention=config.convention)
+    elif loss.weight > 0 and loss.representation == "sinkhorn":
+        representation = nn.SinkhornLoss(
+            loss.epsilon,
+            p=loss.p,
+            convention=config.convention,
+            marginal_mass="T" if loss.marginals == "unit" else 1.0,
+        )
+    sort = config.training.sort == "update" and config.model.decoder == "modulated-cosine"
+    return Losses(nn.NegSNRLoss(convention=config.convention), representation, sort)

@@ -1,0 +1,218 @@
+"""Settings from TOML files, presets and ``key=value`` overrides, and back into TOML."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from rlsv_fast.errors import InputError
+from rlsv_fast.training.config import CONVENTIONS, PRESETS, Config, Value, check
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """Type and range of one dotted key."""
+
+    kind: Any
+    low: float
+    high: float
+
+
+def resolve(
+    preset: str | None = None, file: Path | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """Put settings together: defaults, then a preset, then a file, then overrides.
+
+    Args:
+        preset: name out of ``PRESETS``, or None.
+        file: TOML file, or None.
+        overrides: texts ``key=value`` with dotted keys, such as ``"model.components=400"``.
+
+    Returns:
+        The resolved settings.
+
+    Raises:
+        InputError: a preset, key, type or value that does not exist or cannot work.
+    """
+    given: dict[str, tuple[Any, str]] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise InputError(f"no preset '{preset}'{_close(preset, PRESETS)}")
+        given.update((key, (value, f"preset {preset}")) for key, value in PRESETS[preset].items())
+    if file is not None:
+        given.update(_read(file))
+    for text in overrides:
+        key, value = parse_override(text)
+        given[key] = (value, "--set")
+    return _build(given)
+
+
+def load_config(path: Path) -> Config:
+    """Read settings from a TOML file; keys that it lacks keep their defaults."""
+    return _build(_read(path))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``key=value``; the value is read as TOML, or else taken as a plain string."""
+    key, sign, written = (part.strip() for part in text.partition("="))
+    if not sign or not key:
+        raise InputError(f"--set {text}: expected key=value, as in model.components=400")
+    try:
+        return key, tomllib.loads(f"value = {written}")["value"]
+    except (ValueError, KeyError, RecursionError):
+        return key, written
+
+
+def flatten(config: Config) -> dict[str, Value]:
+    """All settings under dotted keys."""
+    return dict(_flat(config, ""))
+
+
+def from_flat(values: Mapping[str, Any], source: str) -> Config:
+    """Settings from dotted keys, checked like a file; ``source`` names their origin."""
+    return _build({key: (value, source) for key, value in values.items()})
+
+
+def to_toml(config: Config) -> str:
+    """The settings as TOML; reading it back gives an equal tree."""
+    lines = []
+    section = ""
+    for key, value in flatten(config).items():
+        table, _, name = key.rpartition(".")
+        if table != section:
+            lines.append(f"\n[{table}]")
+            section = table
+        lines.append(f"{name} = {_toml_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # every string setting is one of a few plain words: nothing to escape
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _read(path: Path) -> dict[str, tuple[Any, str]]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than 1 MB, this is not a settings file")
+        text = path.read_bytes().decode("utf-8")
+        tables = tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
+    except (ValueError, RecursionError) as error:  # the parser's own, or of a huge number
+        raise InputError(f"{path}: not valid TOML: {error}") from error
+    return {key: (value, str(path)) for key, value in _tables(tables, "")}
+
+
+def _tables(tables: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tables.items():
+        if isinstance(value, dict) and not prefix:
+            yield from _tables(value, f"{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Value]]:
+    for entry in fields(node):
+        value = getattr(node, entry.name)
+        if is_dataclass(value):
+            yield from _flat(value, f"{entry.name}.")
+        else:
+            yield prefix + entry.name, value
+
+
+def _schema(tree: type, prefix: str = "") -> Iterator[tuple[str, _Setting]]:
+    hints = get_type_hints(tree)
+    for entry in fields(tree):
+        kind = hints[entry.name]
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield from _schema(kind, f"{entry.name}.")
+        else:
+            low = entry.metadata.get("low", -math.inf)
+            yield (
+                prefix + entry.name,
+                _Setting(kind, low, entry.metadata.get("high", math.inf)),
+            )
+
+
+_SETTINGS = dict(_schema(Config))
+
+
+def _build(given: Mapping[str, tuple[Any, str]]) -> Config:
+    """Check every value against its setting and fill in the defaults of the convention."""
+    values: dict[str, Any] = {}
+    for key, (value, origin) in given.items():
+        if key not in _SETTINGS:
+            raise InputError(f"{origin}: no setting '{key}'{_close(key, _SETTINGS)}")
+        values[key] = _checked(key, value, origin)
+    values = {**CONVENTIONS[values.get("convention", Config.convention)], **values}
+    parts: dict[str, dict[str, Any]] = {}
+    top: dict[str, Any] = {}
+    for key, value in values.items():
+        section, dot, name = key.partition(".")
+        if dot:
+            parts.setdefault(section, {})[name] = value
+        else:
+            top[key] = value
+    hints = get_type_hints(Config)
+    config = Config(**top, **{section: hints[section](**part) for section, part in parts.items()})
+    check(config)
+    return config
+
+
+def _checked(key: str, value: Any, origin: str) -> Value:
+    setting = _SETTINGS[key]
+    if get_origin(setting.kind) is Literal:
+        choices = get_args(setting.kind)
+        for choice in choices:
+            if type(value) is type(choice) and value == choice:
+                found: Value = choice
+                return found
+        listed = ", ".join(map(repr, choices))
+        raise InputError(f"{origin}: {key} must be one of {listed}, got {_shown(value)}")
+    if setting.kind is bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{origin}: {key} must be true or false, got {_shown(value)}")
+        return value
+    number = isinstance(value, int) or (setting.kind is float and isinstance(value, float))
+    if isinstance(value, bool) or not number or not setting.low <= value <= setting.high:
+        what = "an integer" if setting.kind is int else "a number"
+        raise InputError(
+            f"{origin}: {key} must be {what} from {setting.low} to {setting.high}, "
+            f"got {_shown(value)}"
+        )
+    result: Value = setting.kind(value)
+    return result
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    """The remedy for an unknown name: those alike, or all of them."""
+    known = list(known)
+    by_last = {key.rpartition(".")[2]: key for key in known}
+    alike = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    last = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
+    alike = list(dict.fromkeys([*alike, *(by_last[match] for match in last)]))
+    if alike:
+        return "; did you mean " + " or ".join(f"'{match}'" for match in alike) + "?"
+    return "; there are " + ", ".join(known)

@@ -1,0 +1,237 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from training import tiny
+from training.conftest import one_thread  # noqa: F401  (autouse)
+
+from rlsv_fast import __version__
+from rlsv_fast.cli import main
+from rlsv_fast.data import synthesize
+from rlsv_fast.training import PRESETS, parse_override, read_checkpoint
+
+SETTINGS = [f"--set={setting}" for setting in tiny.SETTINGS] + ["--set=training.max_steps=6"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("music")
+    synthesize(folder, train_tracks=1, test_tracks=1, seconds=4, sample_rate=8000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "-q", f"--root={root}", f"--out={folder}", *SETTINGS]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("RLSV_FAST_CACHE", str(folder))
+    monkeypatch.delenv("MUSDB_PATH", raising=False)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a call that must fail with status 2."""
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert status == 2, captured.err
+    lines = captured.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("rlsv-fast: error: "), captured.err
+    assert captured.out == ""
+    return lines[0]
+
+
+def test_train_evaluate_separate_report(
+    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), f"--root={root}", f"--out={tmp_path / 'e.json'}"]) == 0
+    captured = capsys.readouterr()
+    for row in ("learned representation", "STFT (Hamming)", "unprocessed mixture"):
+        assert row in captured.out
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["settings"]["step"] == 6
+    assert result["settings"]["run"]["model.components"] == 8
+    assert result["segments"]
+
+    track = next((root / "test").iterdir())
+    arguments = ["separate", str(run), str(track / "mixture.wav")]
+    arguments += [f"--vocals={track / 'vocals.wav'}", f"--out={tmp_path / 'out'}"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "SI-SDR" in captured.out and "oracle" in captured.err
+    for name in ("mixture_vocals.wav", "mixture_accompaniment.wav"):
+        samples, rate = soundfile.read(tmp_path / "out" / name)
+        assert (rate, samples.shape) == (8000, (32000,))
+    assert "exists already" in complaint(capsys, *arguments)
+
+    pytest.importorskip("matplotlib")
+    assert main(["report", str(run), f"--out={tmp_path / 'figures'}", f"--root={root}"]) == 0
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"basis.png", "losses.png", "representation.png"} <= drawn
+    capsys.readouterr()
+    assert "not empty" in complaint(capsys, "report", run, "--out", tmp_path / "figures")
+
+
+def test_either_reference_gives_the_same_separation(
+    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    track = next((root / "test").iterdir())
+    mixture, rate = soundfile.read(track / "mixture.wav", dtype="float32")
+    vocals, _ = soundfile.read(track / "vocals.wav", dtype="float32")
+    soundfile.write(tmp_path / "band.wav", mixture - vocals, rate, subtype="FLOAT")
+    for option, reference in (
+        ("--vocals", track / "vocals.wav"),
+        ("--accompaniment", tmp_path / "band.wav"),
+    ):
+        arguments = [option, str(reference), "--out", str(tmp_path / option)]
+        assert main(["separate", "-q", str(run), str(track / "mixture.wav"), *arguments]) == 0
+    assert capsys.readouterr().err == ""
+    for name in ("mixture_vocals.wav", "mixture_accompaniment.wav"):
+        first, second = (
+            soundfile.read(tmp_path / option / name)[0]
+            for option in ("--vocals", "--accompaniment")
+        )
+        np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+def test_the_settings_file_of_a_run_trains_its_twin(run: Path, root: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "twin"
+    config = f"--config={run / 'config.toml'}"
+    assert main(["train", "-q", config, f"--root={root}", f"--out={twin}"]) == 0
+    assert (twin / "config.toml").read_bytes() == (run / "config.toml").read_bytes()
+    first, second = read_checkpoint(run).tensors, read_checkpoint(twin).tensors
+    assert all(tensor.equal(second[name]) for name, tensor in first.items())
+
+
+def test_resume_and_seed(run: Path, root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    arguments = ["train", "-q", f"--root={root}", f"--out={other}"]
+    assert main([*arguments, *SETTINGS, "--seed=5", "--set=training.max_steps=3"]) == 0
+    assert main([*arguments, "--resume", "--set=training.max_steps=6"]) == 0
+    first, second = read_checkpoint(run), read_checkpoint(other)
+    assert first.state["step"] == second.state["step"] == 6
+    assert not first.tensors["model.encoder.kernels"].equal(second.tensors["model.encoder.kernels"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        ("", "arguments are required: COMMAND; see rlsv-fast --help"),
+        ("trian", "invalid choice: 'trian'"),
+        ("train --rot=x", "unrecognized arguments: --rot=x"),
+        ("train", "give --root DIR or set MUSDB_PATH"),
+        ("train --root=nowhere", "nowhere: no such folder"),
+        ("train --root={root} --preset=p9", "no preset 'p9'"),
+        ("train --root={root} --config=no.toml", "no.toml: cannot be read"),
+        ("train --root={root} --set=model.hop=0", "--set: model.hop must be"),
+        ("train --root={root} --set=model.hopp=1", "did you mean 'model.hop'"),
+        ("train --root={root} --seed=-1", "training.seed must be an integer"),
+        ("train --root={root} --device=tpu", "--device tpu: expected cpu, cuda"),
+        ("train --root={root} --device=cuda:77", "--device cuda:77: torch sees"),
+        ("train --root={root} --resume", "--resume needs --out RUN"),
+        ("train --root={root} --resume --out={tmp}", "not a run folder"),
+        ("train --root={root} --out={run}", "continue it with --resume"),
+        ("train --root={root} --set=data.segment_length=1000000", "longer than"),
+        ("evaluate nowhere --root={root}", "nowhere: no such run folder"),
+        ("evaluate {run} --root=nowhere", "nowhere: no such folder"),
+        ("evaluate {run} --root={root} --out={run}/log.jsonl", "log.jsonl: exists already"),
+        ("separate {run} {root}/nothing.wav", "give --vocals, --accompaniment or both"),
+        ("separate {run} {root}/nothing.wav --vocals=v.wav", "nothing.wav: cannot be read"),
+        ("separate {run} x.stem.mp4 --vocals=v.wav", "holds its own sources"),
+        ("separate {run} x.stem.mp4", "x.stem.mp4: no such file"),
+        ("report {root} --out={tmp}/r", "not a run folder"),
+        ("report {run}", "required: -o/--out"),
+        ("synthesize {tmp} --seconds=0", "seconds"),
+        ("synthesize {run}", "run: "),
+    ],
+)
+def test_bad_usage_and_bad_input(
+    arguments: str,
+    fragment: str,
+    root: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in run.parent.rglob("*")}
+    words = arguments.format(root=root, run=run, tmp=tmp_path).split()
+    assert fragment in complaint(capsys, *words)
+    assert {path: path.stat().st_mtime_ns for path in run.parent.rglob("*")} == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_one_line(
+    run: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in run.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes()[:3000])
+    for verb in ("evaluate", "report"):
+        options = ["--root", root] if verb == "evaluate" else ["--out", tmp_path / "r"]
+        assert "checkpoint.safetensors: truncated" in complaint(capsys, verb, tmp_path, *options)
+
+
+def test_info_synthesize_and_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    assert re.search(rf"rlsv_fast +{re.escape(__version__)}\n", capsys.readouterr().out)
+    arguments = ["--train-tracks=1", "--test-tracks=1", "--seconds=2", "--sample-rate=8000"]
+    assert main(["synthesize", str(tmp_path / "set"), *arguments]) == 0
+    assert len(list((tmp_path / "set").rglob("mixture.wav"))) == 2
+    capsys.readouterr()
+    assert main(["--help"]) == 0
+    assert "synthesize" in capsys.readouterr().out
+
+
+def test_ctrl_c_saves_a_checkpoint_and_exits_130(root: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "rlsv_fast", "train", f"--root={root}", f"--out={run}"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    process = subprocess.Popen(
+        [*command, *SETTINGS, "--set=training.max_steps=0", "--set=training.epochs=1000000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (run / "log.jsonl").exists() and '"step": 5' in (run / "log.jsonl").read_text():
+            process.send_signal(signal.SIGINT)
+            break
+        time.sleep(0.05)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "checkpoint saved" in errors and "Traceback" not in errors
+    assert read_checkpoint(run).state["step"] >= 5
+
+
+def test_the_demo_shows_everything_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    settings = dict(parse_override(setting) for setting in tiny.SETTINGS)
+    monkeypatch.setitem(PRESETS, "demo", {**settings, "training.max_steps": 4})  # type: ignore[arg-type]
+    monkeypatch.setattr("rlsv_fast.commands.demo.TRAIN_TRACKS", 1)
+    for _ in range(2):
+        assert main(["demo", f"--out={tmp_path}"]) == 0
+        captured = capsys.readouterr()
+        assert captured.out.count("learned representation") == 1
+        assert "unprocessed mixture" in captured.out and "figures" in captured.out
+    assert "4 of 4 steps done" in captured.err  # the second call has nothing left to train
+    assert (tmp_path / "run" / "evaluation.json").is_file()
+    assert (tmp_path / "run" / "report" / "basis.png").is_file()
+    assert "made with training.seed = 218" in complaint(
+        capsys, "demo", "--out", tmp_path, "--seed=1"
+    )
