@@ -52,7 +52,8 @@ FACTS = {
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
     """Reports are committed: leave out what names a computer rather than its kind."""
-    machine_info.pop("node", None)
+    for key in ("node", "release"):
+        machine_info.pop(key, None)
 
 
 @pytest.fixture(autouse=True)
