@@ -137,6 +137,7 @@ setup(
         cpp_extension.CppExtension(
             "rlsv_fast._host",
             ["csrc/host.cpp"],
+            include_dirs=[str(Path("csrc").resolve())],
             define_macros=[
                 ("RLSV_FAST_CUDA_BUILD", f'"{cuda}"'),
                 ("RLSV_FAST_TORCH_BUILD", f'"{torch.__version__}"'),

@@ -1,36 +1,30 @@
-// Run-time choice of the instruction set, and vectors that compile to whatever it offers.
-//
-// A function marked RLSV_SIMD is compiled for SSE2, AVX2+FMA and AVX-512; the dynamic linker picks
-// the best one when the library is loaded. It must not be a template, so a kernel is written as
-// an RLSV_INLINE template and marked once per type. Vec<T> is 64 bytes: one AVX-512 register,
-// two AVX2 ones, four of SSE2 or NEON.
-#pragma once
+// Vectors as wide as the registers of this pass (see each_simd.h), on GCC's vector types: they
+// compile to whatever the instruction set offers, and need no intrinsics.
+#if defined(RLSV_SIMD_H) == defined(RLSV_PASS_TOGGLE)
+#if defined(RLSV_SIMD_H)
+#undef RLSV_SIMD_H
+#else
+#define RLSV_SIMD_H
+#endif
 
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define RLSV_SIMD __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define RLSV_SIMD
-#endif
-#define RLSV_INLINE __attribute__((always_inline)) inline
-
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 
 template <typename T>
 struct VecOf;
 template <>
 struct VecOf<float> {
-  typedef float type __attribute__((vector_size(64)));
-  typedef int32_t mask __attribute__((vector_size(64)));
+  typedef float type __attribute__((vector_size(RLSV_VECTOR_BYTES)));
+  typedef int32_t mask __attribute__((vector_size(RLSV_VECTOR_BYTES)));
   typedef uint32_t bits;
 };
 template <>
 struct VecOf<double> {
-  typedef double type __attribute__((vector_size(64)));
-  typedef int64_t mask __attribute__((vector_size(64)));
+  typedef double type __attribute__((vector_size(RLSV_VECTOR_BYTES)));
+  typedef int64_t mask __attribute__((vector_size(RLSV_VECTOR_BYTES)));
   typedef uint64_t bits;
 };
 
@@ -41,7 +35,7 @@ using Mask = typename VecOf<T>::mask;
 template <typename T>
 using Bits = typename VecOf<T>::bits;
 template <typename T>
-inline constexpr int64_t kLanes = 64 / sizeof(T);
+inline constexpr int64_t kLanes = RLSV_VECTOR_BYTES / sizeof(T);
 
 // Vectors cross function borders by pointer or reference only: passing them by value has a
 // different calling convention in each clone.
@@ -86,7 +80,7 @@ RLSV_INLINE void absolute(const Vec<T>& value, Vec<T>& result) {
 
 // Half a vector of floats fills a vector of doubles: sums of float data are made in double.
 RLSV_INLINE void widen(const float* from, Vec<double>& to) {
-  typedef float Half __attribute__((vector_size(32)));
+  typedef float Half __attribute__((vector_size(RLSV_VECTOR_BYTES / 2)));
   Half half;
   std::memcpy(&half, from, sizeof(half));
   to = __builtin_convertvector(half, Vec<double>);
@@ -94,7 +88,7 @@ RLSV_INLINE void widen(const float* from, Vec<double>& to) {
 RLSV_INLINE void widen(const double* from, Vec<double>& to) { load(from, to); }
 
 RLSV_INLINE void narrow(const Vec<double>& from, float* to) {
-  typedef float Half __attribute__((vector_size(32)));
+  typedef float Half __attribute__((vector_size(RLSV_VECTOR_BYTES / 2)));
   const Half half = __builtin_convertvector(from, Half);
   std::memcpy(to, &half, sizeof(half));
 }
@@ -139,4 +133,6 @@ RLSV_INLINE T sum(const Vec<T>& vector) {
   return lanes[0];
 }
 
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
+
+#endif

@@ -17,9 +17,12 @@
 #include <vector>
 
 #include "check.h"
+
+#define RLSV_KERNEL_FILE "cpu/frame_distance.cpp"
+#include "each_simd.h"
 #include "simd.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
 
 enum Normalize : int64_t { kNone = 0, kFeatures = 1, kTime = 2 };
@@ -62,7 +65,7 @@ RLSV_INLINE void normalise_item(const T* source, int64_t channels, int64_t frame
   }
 }
 
-template <typename T, int64_t P>
+template <int64_t P, typename T>
 RLSV_INLINE void accumulate(const Vec<T>& difference, Vec<T>& total) {
   if constexpr (P == 1) {
     Vec<T> magnitude;
@@ -75,8 +78,8 @@ RLSV_INLINE void accumulate(const Vec<T>& difference, Vec<T>& total) {
 
 // Rows [first, first + kTile) of M against frames t' >= first; each pair is written once, to both
 // places. Rows past the last frame repeat it and are dropped.
-template <typename T, int64_t P>
-RLSV_INLINE void distance_rows(const Frames<T>& in, int64_t first, T* distance) {
+template <int64_t P, typename T>
+RLSV_INLINE void distance_tiles(const Frames<T>& in, int64_t first, T* distance) {
   const int64_t rows = std::min(kTile, in.frames - first);
   for (int64_t block = first / kLanes<T> * kLanes<T>; block < in.frames; block += kLanes<T>) {
     Vec<T> total[kTile] = {};
@@ -89,7 +92,7 @@ RLSV_INLINE void distance_rows(const Frames<T>& in, int64_t first, T* distance) 
         load(row + block, others);
 #pragma GCC unroll 6
         for (int64_t r = 0; r < kTile; ++r)
-          accumulate<T, P>(others - row[first + std::min(r, rows - 1)], part[r]);
+          accumulate<P, T>(others - row[first + std::min(r, rows - 1)], part[r]);
       }
       for (int64_t r = 0; r < kTile; ++r) total[r] += part[r];
     }
@@ -106,6 +109,12 @@ RLSV_INLINE void distance_rows(const Frames<T>& in, int64_t first, T* distance) 
   }
 }
 
+template <typename T>
+void distance_rows(const Frames<T>& in, int64_t p, int64_t first, T* distance) {
+  if (p == 1) return distance_tiles<1>(in, first, distance);
+  distance_tiles<2>(in, first, distance);
+}
+
 // The symmetric weights S (p = 1) or S / M (p = 2) of one row, zero in the padding.
 template <typename T>
 RLSV_INLINE void weight_row(const T* grad, const T* distance, int64_t p, int64_t t, int64_t frames,
@@ -120,8 +129,8 @@ RLSV_INLINE void weight_row(const T* grad, const T* distance, int64_t p, int64_t
 }
 
 // da of channels [first, first + kTile) of one item.
-template <typename T, int64_t P>
-RLSV_INLINE void gradient_rows(const Frames<T>& in, const T* weights, int64_t first, T* gradient) {
+template <int64_t P, typename T>
+RLSV_INLINE void gradient_tiles(const Frames<T>& in, const T* weights, int64_t first, T* gradient) {
   const int64_t rows = std::min(kTile, in.channels - first);
   for (int64_t block = 0; block < in.stride; block += kLanes<T>) {
     const T* channel[kTile];
@@ -154,6 +163,12 @@ RLSV_INLINE void gradient_rows(const Frames<T>& in, const T* weights, int64_t fi
   }
 }
 
+template <typename T>
+void gradient_rows(const Frames<T>& in, const T* weights, int64_t p, int64_t first, T* gradient) {
+  if (p == 1) return gradient_tiles<1>(in, weights, first, gradient);
+  gradient_tiles<2>(in, weights, first, gradient);
+}
+
 // From da (C, stride) to dA (C, T) of one item.
 template <typename T>
 RLSV_INLINE void denormalise_item(const Frames<T>& in, const T* gradient, const T* divisors,
@@ -178,32 +193,6 @@ RLSV_INLINE void denormalise_item(const Frames<T>& in, const T* gradient, const 
   }
 }
 
-#define RLSV_INSTANTIATE(T)                                                                    \
-  RLSV_SIMD void normalise(const T* source, int64_t channels, int64_t frames, int64_t stride,  \
-                           int64_t normalize, T* values, T* divisors) {                        \
-    normalise_item(source, channels, frames, stride, normalize, values, divisors);             \
-  }                                                                                            \
-  RLSV_SIMD void distances(const Frames<T>& in, int64_t p, int64_t first, T* distance) {       \
-    if (p == 1) return distance_rows<T, 1>(in, first, distance);                               \
-    distance_rows<T, 2>(in, first, distance);                                                  \
-  }                                                                                            \
-  RLSV_SIMD void weigh(const T* grad, const T* distance, int64_t p, int64_t t, int64_t frames, \
-                       int64_t stride, T* weights) {                                           \
-    weight_row(grad, distance, p, t, frames, stride, weights);                                 \
-  }                                                                                            \
-  RLSV_SIMD void gradients(const Frames<T>& in, const T* weights, int64_t p, int64_t first,    \
-                           T* gradient) {                                                      \
-    if (p == 1) return gradient_rows<T, 1>(in, weights, first, gradient);                      \
-    gradient_rows<T, 2>(in, weights, first, gradient);                                         \
-  }                                                                                            \
-  RLSV_SIMD void denormalise(const Frames<T>& in, const T* gradient, const T* divisors,        \
-                             int64_t normalize, T* result) {                                   \
-    denormalise_item(in, gradient, divisors, normalize, result);                               \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
-
 // The whole batch normalised: a (B, C, stride) and divisors (B, T or C).
 template <typename T>
 struct Normalised {
@@ -222,8 +211,8 @@ struct Normalised {
     T *to = write<T>(values), *scale = write<T>(divisors);
     parallel(batch, channels * frames, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b)
-        normalise(source + b * channels * frames, channels, frames, stride, normalize,
-                  to + b * channels * stride, scale + b * divisor_count);
+        normalise_item(source + b * channels * frames, channels, frames, stride, normalize,
+                       to + b * channels * stride, scale + b * divisor_count);
     });
   }
 
@@ -252,7 +241,7 @@ Tensor frame_distance_forward(const Tensor& representation, int64_t p, int64_t n
         // Long and short rows of the triangle in turn, so that threads get equal shares.
         const int64_t b = index / blocks, turn = index % blocks;
         const int64_t block = turn % 2 ? blocks - 1 - turn / 2 : turn / 2;
-        distances(in.item(b), p, block * kTile, out + b * frames * frames);
+        distance_rows(in.item(b), p, block * kTile, out + b * frames * frames);
       }
     });
   });
@@ -279,32 +268,35 @@ Tensor frame_distance_backward(const Tensor& grad, const Tensor& representation,
     parallel(batch * frames, frames, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t item = row / frames * frames * frames;
-        weigh(upstream + item, lengths + item, p, row % frames, frames, in.stride,
-              weight + row * in.stride);
+        weight_row(upstream + item, lengths + item, p, row % frames, frames, in.stride,
+                   weight + row * in.stride);
       }
     });
     const int64_t blocks = (channels + kTile - 1) / kTile;
     parallel(batch * blocks, kTile * frames * frames, [&](int64_t begin, int64_t end) {
       for (int64_t index = begin; index < end; ++index) {
         const int64_t b = index / blocks;
-        gradients(in.item(b), weight + b * frames * in.stride, p, index % blocks * kTile,
-                  inner + b * channels * in.stride);
+        gradient_rows(in.item(b), weight + b * frames * in.stride, p, index % blocks * kTile,
+                      inner + b * channels * in.stride);
       }
     });
     const T* divisors = read<T>(in.divisors);
     parallel(batch, channels * frames, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b)
-        denormalise(in.item(b), inner + b * channels * in.stride, divisors + b * in.divisor_count,
-                    normalize, out + b * channels * frames);
+        denormalise_item(in.item(b), inner + b * channels * in.stride,
+                         divisors + b * in.divisor_count, normalize, out + b * channels * frames);
     });
   });
   return result;
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_frame_distance_forward", TORCH_BOX(&rlsv_fast::frame_distance_forward));
-  m.impl("_frame_distance_backward", TORCH_BOX(&rlsv_fast::frame_distance_backward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_frame_distance_forward", frame_distance_forward);
+  RLSV_IMPL(m, "_frame_distance_backward", frame_distance_backward);
 }
+#endif

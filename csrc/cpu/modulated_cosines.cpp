@@ -8,10 +8,13 @@
 // Phases are exact where it matters: f^p l + phi/2pi is formed in double once per vector of lanes
 // and reduced to a fraction of a turn; inside the vector only small offsets are added in T.
 #include "check.h"
-#include "simd.h"
 #include "turns.h"
 
-namespace rlsv_fast {
+#define RLSV_KERNEL_FILE "cpu/modulated_cosines.cpp"
+#include "each_simd.h"
+#include "simd.h"
+
+namespace rlsv_fast::RLSV_PASS {
 namespace {
 
 constexpr double kTwoPi = 6.283185307179586476925;
@@ -142,22 +145,6 @@ RLSV_INLINE void backward_shared(const Rows<T>& in, const T* grad, T* grad_modul
   }
 }
 
-#define RLSV_INSTANTIATE(T)                                                                   \
-  RLSV_SIMD void forward(const Rows<T>& in, T* weights, int64_t begin, int64_t end) {         \
-    forward_rows(in, weights, begin, end);                                                    \
-  }                                                                                           \
-  RLSV_SIMD void backward(const Rows<T>& in, const T* grad, T* grad_frequency, T* grad_phase, \
-                          T* grad_modulator, int64_t begin, int64_t end) {                    \
-    backward_rows(in, grad, grad_frequency, grad_phase, grad_modulator, begin, end);          \
-  }                                                                                           \
-  RLSV_SIMD void shared(const Rows<T>& in, const T* grad, T* grad_modulator, int64_t begin,   \
-                        int64_t end) {                                                        \
-    backward_shared(in, grad, grad_modulator, begin, end);                                    \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
-
 template <typename T>
 Rows<T> rows(const Tensor& frequency, const Tensor& phase, const Tensor& modulator,
              const Tensor& order, int64_t power) {
@@ -191,7 +178,8 @@ Tensor modulated_cosines_forward(const Tensor& frequency, const Tensor& phase,
     using T = decltype(zero);
     const Rows<T> in = rows<T>(frequency, phase, modulator, order, power);
     T* out = write<T>(weights);
-    parallel(components, taps, [&](int64_t begin, int64_t end) { forward(in, out, begin, end); });
+    parallel(components, taps,
+             [&](int64_t begin, int64_t end) { forward_rows(in, out, begin, end); });
   });
   return weights;
 }
@@ -216,21 +204,25 @@ std::tuple<Tensor, Tensor, Tensor> modulated_cosines_backward(const Tensor& grad
     T *by_frequency = write<T>(grad_frequency), *by_phase = write<T>(grad_phase),
       *by_modulator = write<T>(grad_modulator);
     parallel(components, 2 * taps, [&](int64_t begin, int64_t end) {
-      backward(in, upstream, by_frequency, by_phase, by_modulator, begin, end);
+      backward_rows(in, upstream, by_frequency, by_phase, by_modulator, begin, end);
     });
     if (modulator.size(0) == 1) {
       const int64_t vectors = (taps + kLanes<T> - 1) / kLanes<T>;
-      parallel(vectors, components * kLanes<T>,
-               [&](int64_t begin, int64_t end) { shared(in, upstream, by_modulator, begin, end); });
+      parallel(vectors, components * kLanes<T>, [&](int64_t begin, int64_t end) {
+        backward_shared(in, upstream, by_modulator, begin, end);
+      });
     }
   });
   return {grad_frequency, grad_phase, grad_modulator};
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_modulated_cosines_forward", TORCH_BOX(&rlsv_fast::modulated_cosines_forward));
-  m.impl("_modulated_cosines_backward", TORCH_BOX(&rlsv_fast::modulated_cosines_backward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_modulated_cosines_forward", modulated_cosines_forward);
+  RLSV_IMPL(m, "_modulated_cosines_backward", modulated_cosines_backward);
 }
+#endif

@@ -6,9 +6,12 @@
 #include "check.h"
 #include "chunked_sums.h"
 #include "decibels.h"
+
+#define RLSV_KERNEL_FILE "cpu/neg_snr.cpp"
+#include "each_simd.h"
 #include "simd.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
 
 constexpr const char* kOp = "neg_snr";
@@ -43,18 +46,6 @@ RLSV_INLINE void backward_samples(const T* estimate, const T* target, int64_t co
   }
 }
 
-#define RLSV_INSTANTIATE(T)                                                                     \
-  RLSV_SIMD void energies_of(const T* estimate, const T* target, int64_t count, double* sums) { \
-    sum_energies(estimate, target, count, sums);                                                \
-  }                                                                                             \
-  RLSV_SIMD void backward(const T* estimate, const T* target, int64_t count, double by_signal,  \
-                          double by_error, T* grad_estimate, T* grad_target) {                  \
-    backward_samples(estimate, target, count, by_signal, by_error, grad_estimate, grad_target); \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
-
 struct Layout {
   int64_t rows, length;  // a whole batch is one row
 };
@@ -83,7 +74,7 @@ std::tuple<Tensor, Tensor> neg_snr_forward(const Tensor& estimate, const Tensor&
         chunked_sums<2>(layout.rows, layout.length, kChunk, kChunk / 2,
                         [&](int64_t row, int64_t begin, int64_t end, double* partial) {
                           const int64_t first = row * layout.length + begin;
-                          energies_of(y + first, x + first, end - begin, partial);
+                          sum_energies(y + first, x + first, end - begin, partial);
                         });
     std::copy(sums.begin(), sums.end(), write<double>(energies));
     T* out = write<T>(value);
@@ -118,9 +109,9 @@ std::tuple<Tensor, Tensor> neg_snr_backward(const Tensor& grad, const Tensor& es
         const Decibels level = decibels(sums[2 * row], sums[2 * row + 1]);
         const double flow = -2.0 * double(upstream[row]);
         const int64_t first = row * layout.length + sample;
-        backward(y + first, x + first, std::min(kChunk, layout.length - sample),
-                 flow * level.by_signal, flow * level.by_error, by_estimate + first,
-                 with_target ? by_target + first : nullptr);
+        backward_samples(y + first, x + first, std::min(kChunk, layout.length - sample),
+                         flow * level.by_signal, flow * level.by_error, by_estimate + first,
+                         with_target ? by_target + first : nullptr);
       }
     });
   });
@@ -128,9 +119,12 @@ std::tuple<Tensor, Tensor> neg_snr_backward(const Tensor& grad, const Tensor& es
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_neg_snr_forward", TORCH_BOX(&rlsv_fast::neg_snr_forward));
-  m.impl("_neg_snr_backward", TORCH_BOX(&rlsv_fast::neg_snr_backward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_neg_snr_forward", neg_snr_forward);
+  RLSV_IMPL(m, "_neg_snr_backward", neg_snr_backward);
 }
+#endif

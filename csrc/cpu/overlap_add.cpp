@@ -7,9 +7,12 @@
 #include <cstring>
 
 #include "check.h"
+
+#define RLSV_KERNEL_FILE "cpu/overlap_add.cpp"
+#include "each_simd.h"
 #include "simd.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
 
 constexpr int64_t kBlock = 2048;
@@ -45,15 +48,6 @@ RLSV_INLINE void gather_block(const T* frames, int64_t count, int64_t taps, int6
   }
   write_segment(totals, end - begin, out);
 }
-
-#define RLSV_INSTANTIATE(T)                                                                       \
-  RLSV_SIMD void gather(const T* frames, int64_t count, int64_t taps, int64_t hop, int64_t begin, \
-                        int64_t end, T* out) {                                                    \
-    gather_block(frames, count, taps, hop, begin, end, out);                                      \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
 
 Tensor frames(const Tensor& signal, int64_t taps, int64_t hop, int64_t count, int64_t offset) {
   check_input(signal, 2, "frames", "signal");
@@ -98,8 +92,8 @@ Tensor overlap_add(const Tensor& frames, int64_t hop, int64_t length, int64_t of
     parallel(batch * blocks, cost, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t item = i / blocks, sample = i % blocks * kBlock;
-        gather(in + item * count * taps, count, taps, hop, sample + offset,
-               std::min(sample + kBlock, length) + offset, out + item * length + sample);
+        gather_block(in + item * count * taps, count, taps, hop, sample + offset,
+                     std::min(sample + kBlock, length) + offset, out + item * length + sample);
       }
     });
   });
@@ -107,9 +101,12 @@ Tensor overlap_add(const Tensor& frames, int64_t hop, int64_t length, int64_t of
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_frames", TORCH_BOX(&rlsv_fast::frames));
-  m.impl("_overlap_add", TORCH_BOX(&rlsv_fast::overlap_add));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_frames", frames);
+  RLSV_IMPL(m, "_overlap_add", overlap_add);
 }
+#endif

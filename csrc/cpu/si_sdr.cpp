@@ -9,9 +9,12 @@
 #include "check.h"
 #include "chunked_sums.h"
 #include "decibels.h"
+
+#define RLSV_KERNEL_FILE "cpu/si_sdr.cpp"
+#include "each_simd.h"
 #include "simd.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
 
 constexpr const char* kOp = "si_sdr";
@@ -64,22 +67,6 @@ RLSV_INLINE void backward_samples(const T* estimate, const T* target, int64_t co
   }
 }
 
-#define RLSV_INSTANTIATE(T)                                                                    \
-  RLSV_SIMD void moments_of(const T* estimate, const T* target, int64_t count, double* sums) { \
-    sum_moments(estimate, target, count, sums);                                                \
-  }                                                                                            \
-  RLSV_SIMD void residual_of(const T* estimate, const T* target, int64_t count, double scale,  \
-                             double* sums) {                                                   \
-    sum_residual(estimate, target, count, scale, sums);                                        \
-  }                                                                                            \
-  RLSV_SIMD void backward(const T* estimate, const T* target, int64_t count, const Flow& flow, \
-                          T* grad_estimate, T* grad_target) {                                  \
-    backward_samples(estimate, target, count, flow, grad_estimate, grad_target);               \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
-
 void check(const Tensor& estimate, const Tensor& target) {
   check_input(estimate, 2, kOp, "estimate");
   check_input(target, 2, kOp, "target");
@@ -110,7 +97,7 @@ std::tuple<Tensor, Tensor> si_sdr_forward(const Tensor& estimate, const Tensor& 
         chunked_sums<2>(items, samples, kChunk, kChunk / 2,
                         [&](int64_t item, int64_t begin, int64_t end, double* partial) {
                           const int64_t first = item * samples + begin;
-                          moments_of(y + first, x + first, end - begin, partial);
+                          sum_moments(y + first, x + first, end - begin, partial);
                         });
     for (int64_t item = 0; item < items; ++item)
       kept[item] = {sums[2 * item], sums[2 * item + 1], 0.0};
@@ -118,7 +105,7 @@ std::tuple<Tensor, Tensor> si_sdr_forward(const Tensor& estimate, const Tensor& 
         items, samples, kChunk, kChunk / 2,
         [&](int64_t item, int64_t begin, int64_t end, double* partial) {
           const int64_t first = item * samples + begin;
-          residual_of(y + first, x + first, end - begin, kept[item].scale(), partial);
+          sum_residual(y + first, x + first, end - begin, kept[item].scale(), partial);
         });
     T* out = write<T>(value);
     for (int64_t item = 0; item < items; ++item) {
@@ -159,8 +146,8 @@ std::tuple<Tensor, Tensor> si_sdr_backward(const Tensor& grad, const Tensor& est
         const Flow flow = {of.scale(), g * level.by_signal, -g * level.by_error,
                            g * of.scale() * (level.by_error - level.by_signal)};
         const int64_t first = item * samples + sample;
-        backward(y + first, x + first, std::min(kChunk, samples - sample), flow,
-                 by_estimate + first, with_target ? by_target + first : nullptr);
+        backward_samples(y + first, x + first, std::min(kChunk, samples - sample), flow,
+                         by_estimate + first, with_target ? by_target + first : nullptr);
       }
     });
   });
@@ -168,9 +155,12 @@ std::tuple<Tensor, Tensor> si_sdr_backward(const Tensor& grad, const Tensor& est
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_si_sdr_forward", TORCH_BOX(&rlsv_fast::si_sdr_forward));
-  m.impl("_si_sdr_backward", TORCH_BOX(&rlsv_fast::si_sdr_backward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_si_sdr_forward", si_sdr_forward);
+  RLSV_IMPL(m, "_si_sdr_backward", si_sdr_backward);
 }
+#endif

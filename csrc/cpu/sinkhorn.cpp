@@ -7,13 +7,22 @@
 // contracts by 0.016 in three iterations for any eps. Scalings span at most a factor N, because
 // K_ii = 1; a diagonal M_ii other than zero is moved into the potentials first. Where this does not
 // apply or stops making progress, the general path takes over, problem by problem.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "exponential.h"
 #include "sinkhorn_check.h"
+
+#define RLSV_KERNEL_FILE "cpu/sinkhorn.cpp"
+#include "each_simd.h"
 #include "sinkhorn_general.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
-
-using namespace sinkhorn;
 
 template <typename T>
 struct Batch {
@@ -33,7 +42,7 @@ struct Symmetric {
 
   explicit Symmetric(int64_t size)
       : size(size),
-        width(round_up(size, kLanes<T>)),
+        width(round_up(size, kPadding<T>)),
         arena(width * width + 4 * width),
         kernel(arena.take(width * width)) {
     for (T** slice : {&a, &x, &mass, &half}) *slice = arena.take(width);
@@ -228,14 +237,6 @@ RLSV_INLINE void solve_problems(const Batch<T>& batch, int64_t begin, int64_t en
   }
 }
 
-#define RLSV_INSTANTIATE(T)                                                 \
-  RLSV_SIMD void solve(const Batch<T>& batch, int64_t begin, int64_t end) { \
-    solve_problems(batch, begin, end);                                      \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
-
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
     const Tensor& cost, const Tensor& epsilon, const Tensor& row, const Tensor& column,
     int64_t max_iterations, double tolerance, bool symmetric, bool want_plan) {
@@ -266,14 +267,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
                          write<T>(error),
                          write<int64_t>(iterations)};
     parallel(items, 2 * rows * columns,
-             [&](int64_t begin, int64_t end) { solve(batch, begin, end); });
+             [&](int64_t begin, int64_t end) { solve_problems(batch, begin, end); });
   });
   return {distance, plan, f, g, iterations, error};
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_sinkhorn_forward", TORCH_BOX(&rlsv_fast::sinkhorn_forward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_sinkhorn_forward", sinkhorn_forward);
 }
+#endif

@@ -4,24 +4,25 @@
 // Rows come in groups of four and columns in whole vectors; the padding is zero, so that no pass
 // has a remainder. Every sum has a fixed order and nothing is shared between problems: the bits of
 // a result depend neither on the number of threads nor on the rest of the batch.
-#pragma once
+#if defined(RLSV_SINKHORN_H) == defined(RLSV_PASS_TOGGLE)
+#if defined(RLSV_SINKHORN_H)
+#undef RLSV_SINKHORN_H
+#else
+#define RLSV_SINKHORN_H
+#endif
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <limits>
-#include <memory>
-#include <new>
-
-#include "exponential.h"
+#include "exponential_vectors.h"
 #include "simd.h"
 
-namespace rlsv_fast::sinkhorn {
+namespace rlsv_fast::RLSV_PASS {
 
 constexpr double kLog2E = 1.442695040888963407360;
 constexpr double kLn2 = 0.6931471805599453094172;
 constexpr int64_t kGroup = 4;
+
+// Sizes are rounded up to whole groups of rows and whole vectors, both powers of two.
+template <typename T>
+constexpr int64_t kPadding = std::max(kGroup, kLanes<T>);
 
 template <typename T>
 struct Limits;
@@ -47,8 +48,8 @@ template <typename T>
 class Arena {
  public:
   explicit Arena(int64_t count) {
-    const size_t bytes = size_t(round_up(count, kLanes<T>)) * sizeof(T);
-    block_.reset(static_cast<T*>(std::aligned_alloc(64, bytes > 0 ? bytes : 64)));
+    const size_t bytes = size_t(round_up(std::max<int64_t>(count, 1) * sizeof(T), 64));
+    block_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
     if (!block_) throw std::bad_alloc();
     std::memset(block_.get(), 0, bytes);
     next_ = block_.get();
@@ -106,57 +107,20 @@ RLSV_INLINE T highest(const Vec<T>& vector) {
   return lanes[0];
 }
 
-// Half a vector: one register wherever there is AVX2. Accumulators that live long are made of
-// halves, because GCC keeps wider-than-machine vectors in memory; with AVX-512 little is lost, as
-// the halves hide each other's latency.
-template <typename T>
-struct HalfOf;
-template <>
-struct HalfOf<float> {
-  typedef float type __attribute__((vector_size(32)));
-};
-template <>
-struct HalfOf<double> {
-  typedef double type __attribute__((vector_size(32)));
-};
-template <typename T>
-using Half = typename HalfOf<T>::type;
-
-// result[k] = sum_j K[k, j] y[j] for the four rows from `rows`, in a fixed pairwise order.
+// result[k] = sum_j K[k, j] y[j] for the four rows from `rows`, in a fixed order.
 template <typename T>
 RLSV_INLINE void dot_group(const T* rows, int64_t width, const T* y, T* result) {
-  typedef T Quarter __attribute__((vector_size(16)));
-  constexpr int64_t kHalf = kLanes<T> / 2;
-  Half<T> even[kGroup] = {}, odd[kGroup] = {};
+  Vec<T> totals[kGroup] = {};
   for (int64_t j = 0; j < width; j += kLanes<T>) {
-    Half<T> first, second, entries;
-    std::memcpy(&first, y + j, sizeof(first));
-    std::memcpy(&second, y + j + kHalf, sizeof(second));
+    Vec<T> weight;
+    load(y + j, weight);
     for (int64_t k = 0; k < kGroup; ++k) {
-      std::memcpy(&entries, rows + k * width + j, sizeof(entries));
-      even[k] += entries * first;
-      std::memcpy(&entries, rows + k * width + j + kHalf, sizeof(entries));
-      odd[k] += entries * second;
+      Vec<T> entries;
+      load(rows + k * width + j, entries);
+      totals[k] += entries * weight;
     }
   }
-  Quarter sums[kGroup];
-  for (int64_t k = 0; k < kGroup; ++k) {
-    const Half<T> both = even[k] + odd[k];
-    Quarter parts[2];
-    std::memcpy(parts, &both, sizeof(parts));
-    sums[k] = parts[0] + parts[1];
-  }
-  if constexpr (sizeof(T) == 4) {
-    const Quarter low = __builtin_shufflevector(sums[0], sums[1], 0, 1, 4, 5) +
-                        __builtin_shufflevector(sums[0], sums[1], 2, 3, 6, 7);
-    const Quarter high = __builtin_shufflevector(sums[2], sums[3], 0, 1, 4, 5) +
-                         __builtin_shufflevector(sums[2], sums[3], 2, 3, 6, 7);
-    const Quarter all = __builtin_shufflevector(low, high, 0, 2, 4, 6) +
-                        __builtin_shufflevector(low, high, 1, 3, 5, 7);
-    std::memcpy(result, &all, sizeof(all));
-  } else {
-    for (int64_t k = 0; k < kGroup; ++k) result[k] = sums[k][0] + sums[k][1];
-  }
+  for (int64_t k = 0; k < kGroup; ++k) result[k] = sum<T>(totals[k]);
 }
 
 // columns[j] += sum_k weights[k] K[k, j] for the four rows from `rows`.
@@ -223,4 +187,6 @@ RLSV_INLINE void write_plan(const Problem<T>& problem, const T* kernel, int64_t 
   *distance = T(total);
 }
 
-}  // namespace rlsv_fast::sinkhorn
+}  // namespace rlsv_fast::RLSV_PASS
+
+#endif

@@ -10,11 +10,16 @@
 // When a sum leaves the safe range (an underflowing row included) the iteration is made again in
 // the log domain and K is rebuilt: exact for any eps, at 2 NM exponentials.
 // Weights of zero have alpha or beta = -inf and x or y = 0; their u and v stay finite.
-#pragma once
+#if defined(RLSV_SINKHORN_GENERAL_H) == defined(RLSV_PASS_TOGGLE)
+#if defined(RLSV_SINKHORN_GENERAL_H)
+#undef RLSV_SINKHORN_GENERAL_H
+#else
+#define RLSV_SINKHORN_GENERAL_H
+#endif
 
 #include "sinkhorn.h"
 
-namespace rlsv_fast::sinkhorn {
+namespace rlsv_fast::RLSV_PASS {
 
 template <typename T>
 struct General {
@@ -27,8 +32,8 @@ struct General {
   General(int64_t rows, int64_t columns)
       : rows(rows),
         columns(columns),
-        height(round_up(rows, kLanes<T>)),
-        width(round_up(columns, kLanes<T>)),
+        height(round_up(rows, kPadding<T>)),
+        width(round_up(columns, kPadding<T>)),
         arena(2 * height * width + 6 * (height + width)) {
     scaled = arena.take(height * width);
     kernel = arena.take(height * width);
@@ -207,4 +212,6 @@ struct General {
   }
 };
 
-}  // namespace rlsv_fast::sinkhorn
+}  // namespace rlsv_fast::RLSV_PASS
+
+#endif

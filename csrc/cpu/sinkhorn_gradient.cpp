@@ -7,13 +7,22 @@
 // The actual sums r, c stand in the system, so that it is consistent for an unfinished plan too.
 //
 // The systems and their solvers: sinkhorn_system.h.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "exponential.h"
 #include "sinkhorn_check.h"
+
+#define RLSV_KERNEL_FILE "cpu/sinkhorn_gradient.cpp"
+#include "each_simd.h"
 #include "sinkhorn_system.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
-
-using namespace sinkhorn;
 
 template <typename T>
 struct Batch {
@@ -56,14 +65,6 @@ RLSV_INLINE void differentiate_problems(const Batch<T>& batch, int64_t begin, in
   }
 }
 
-#define RLSV_INSTANTIATE(T)                                                         \
-  RLSV_SIMD void differentiate(const Batch<T>& batch, int64_t begin, int64_t end) { \
-    differentiate_problems(batch, begin, end);                                      \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
-
 std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_backward(const Tensor& grad, const Tensor& cost,
                                                              const Tensor& plan, const Tensor& f,
                                                              const Tensor& g, const Tensor& epsilon,
@@ -97,14 +98,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_backward(const Tensor& grad,
                          write<T>(grad_row),
                          write<T>(grad_column)};
     parallel(cost.size(0), 2 * rows * columns,
-             [&](int64_t begin, int64_t end) { differentiate(batch, begin, end); });
+             [&](int64_t begin, int64_t end) { differentiate_problems(batch, begin, end); });
   });
   return {grad_cost, grad_epsilon, grad_row, grad_column};
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_sinkhorn_backward", TORCH_BOX(&rlsv_fast::sinkhorn_backward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_sinkhorn_backward", sinkhorn_backward);
 }
+#endif

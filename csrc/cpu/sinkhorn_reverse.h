@@ -3,11 +3,16 @@
 // R and C differ from one reference plan K by scalings of rows and columns, as long as these stay
 // in a safe range: a half-step is one product with K, and Gamma is -K o (a matrix product of the
 // scalings), made for a block of half-steps at once. Out of range, K is made anew.
-#pragma once
+#if defined(RLSV_SINKHORN_REVERSE_H) == defined(RLSV_PASS_TOGGLE)
+#if defined(RLSV_SINKHORN_REVERSE_H)
+#undef RLSV_SINKHORN_REVERSE_H
+#else
+#define RLSV_SINKHORN_REVERSE_H
+#endif
 
 #include "sinkhorn.h"
 
-namespace rlsv_fast::sinkhorn {
+namespace rlsv_fast::RLSV_PASS {
 
 template <typename T>
 struct Unrolled {
@@ -42,8 +47,8 @@ struct Reverse {
   Reverse(int64_t rows, int64_t columns)
       : rows(rows),
         columns(columns),
-        height(round_up(rows, kLanes<T>)),
-        width(round_up(columns, kLanes<T>)),
+        height(round_up(rows, kPadding<T>)),
+        width(round_up(columns, kPadding<T>)),
         arena(3 * height * width + (kBlock + 6) * (height + width)) {
     for (T** slice : {&scaled, &kernel, &gamma}) *slice = arena.take(height * width);
     left = arena.take(kBlock * height);
@@ -218,4 +223,6 @@ struct Reverse {
   }
 };
 
-}  // namespace rlsv_fast::sinkhorn
+}  // namespace rlsv_fast::RLSV_PASS
+
+#endif

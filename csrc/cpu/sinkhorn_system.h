@@ -8,13 +8,16 @@
 // space (constants) projected out; gauge sum_j c_j q_j = 0, where scaling b alone changes nothing.
 // Plans that fall into nearly separate blocks have no usable condition number; these are solved
 // by elimination.
-#pragma once
-
-#include <type_traits>
+#if defined(RLSV_SINKHORN_SYSTEM_H) == defined(RLSV_PASS_TOGGLE)
+#if defined(RLSV_SINKHORN_SYSTEM_H)
+#undef RLSV_SINKHORN_SYSTEM_H
+#else
+#define RLSV_SINKHORN_SYSTEM_H
+#endif
 
 #include "sinkhorn.h"
 
-namespace rlsv_fast::sinkhorn {
+namespace rlsv_fast::RLSV_PASS {
 
 // One item's slice of the batch.
 template <typename T>
@@ -37,8 +40,8 @@ struct System {
   System(int64_t rows, int64_t columns)
       : rows(rows),
         columns(columns),
-        height(round_up(rows, kLanes<W>)),
-        width(round_up(columns, kLanes<W>)),
+        height(round_up(rows, kPadding<W>)),
+        width(round_up(columns, kPadding<W>)),
         arena(height * width + 3 * height + 6 * width),
         plan(arena.take(height * width)) {
     for (W** slice : {&r, &wr, &p}) *slice = arena.take(height);
@@ -305,4 +308,6 @@ struct System {
   }
 };
 
-}  // namespace rlsv_fast::sinkhorn
+}  // namespace rlsv_fast::RLSV_PASS
+
+#endif

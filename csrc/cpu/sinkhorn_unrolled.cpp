@@ -8,14 +8,23 @@
 //   beta^k) dL/dM = P - (P o M + Gamma) / eps,   dL/deps = sum_ij (P o M + Gamma)_ij M_ij / eps^2,
 //   dL/da = sum_k h',   dL/db = sum_k k'.
 // Reverse: sinkhorn_reverse.h.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "exponential.h"
 #include "sinkhorn_check.h"
+
+#define RLSV_KERNEL_FILE "cpu/sinkhorn_unrolled.cpp"
+#include "each_simd.h"
 #include "sinkhorn_general.h"
 #include "sinkhorn_reverse.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
-
-using namespace sinkhorn;
 
 template <typename T>
 RLSV_INLINE void iterate_problems(const Unrolled<T>& batch, int64_t begin, int64_t end) {
@@ -61,17 +70,6 @@ RLSV_INLINE void reverse_problems(const Unrolled<T>& batch, int64_t begin, int64
   for (int64_t item = begin; item < end; ++item) reverse.run(batch, item);
 }
 
-#define RLSV_INSTANTIATE(T)                                                      \
-  RLSV_SIMD void iterate(const Unrolled<T>& batch, int64_t begin, int64_t end) { \
-    iterate_problems(batch, begin, end);                                         \
-  }                                                                              \
-  RLSV_SIMD void reverse(const Unrolled<T>& batch, int64_t begin, int64_t end) { \
-    reverse_problems(batch, begin, end);                                         \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
-
 template <typename T>
 Unrolled<T> read_batch(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
                        const Tensor& column) {
@@ -102,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_unrolled_forward(const Tensor& cost,
     batch.distance = write<T>(distance);
     batch.error = write<T>(error);
     parallel(items, 2 * rows * columns,
-             [&](int64_t begin, int64_t end) { iterate(batch, begin, end); });
+             [&](int64_t begin, int64_t end) { iterate_problems(batch, begin, end); });
   });
   return {distance, potentials, error};
 }
@@ -133,15 +131,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_unrolled_backward(
     batch.grad_row = write<T>(grad_row);
     batch.grad_column = write<T>(grad_column);
     parallel(cost.size(0), 4 * cost.size(1) * cost.size(2),
-             [&](int64_t begin, int64_t end) { reverse(batch, begin, end); });
+             [&](int64_t begin, int64_t end) { reverse_problems(batch, begin, end); });
   });
   return {grad_cost, grad_epsilon, grad_row, grad_column};
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_sinkhorn_unrolled_forward", TORCH_BOX(&rlsv_fast::sinkhorn_unrolled_forward));
-  m.impl("_sinkhorn_unrolled_backward", TORCH_BOX(&rlsv_fast::sinkhorn_unrolled_backward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_sinkhorn_unrolled_forward", sinkhorn_unrolled_forward);
+  RLSV_IMPL(m, "_sinkhorn_unrolled_backward", sinkhorn_unrolled_backward);
 }
+#endif

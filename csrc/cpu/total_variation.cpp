@@ -10,9 +10,12 @@
 
 #include "check.h"
 #include "chunked_sums.h"
+
+#define RLSV_KERNEL_FILE "cpu/total_variation.cpp"
+#include "each_simd.h"
 #include "simd.h"
 
-namespace rlsv_fast {
+namespace rlsv_fast::RLSV_PASS {
 namespace {
 
 constexpr const char* kOp = "total_variation";
@@ -32,8 +35,8 @@ RLSV_INLINE void accumulate(const V& difference, V& total) {
 // sums[0] over d, sums[1] over e, of the components [begin, end) of one item: short chains of
 // additions in T, their lanes added in double.
 template <bool kSquared, typename T>
-RLSV_INLINE void sum_differences(const T* item, int64_t frames, int64_t begin, int64_t end,
-                                 double* sums) {
+RLSV_INLINE void sum_of_differences(const T* item, int64_t frames, int64_t begin, int64_t end,
+                                    double* sums) {
   Vec<double> along_frames = {}, along_components = {};
   double first_frame = 0.0;
   for (int64_t c = begin; c < end; ++c) {
@@ -89,8 +92,8 @@ RLSV_INLINE void cell_gradient(const V& here, const V& before, const V& after, c
 }
 
 template <bool kSquared, typename T>
-RLSV_INLINE void backward_row(const T* row, const T* above, const T* below, int64_t frames,
-                              const Slopes<T>& slopes, T* grad) {
+RLSV_INLINE void slopes_of_row(const T* row, const T* above, const T* below, int64_t frames,
+                               const Slopes<T>& slopes, T* grad) {
   const int64_t last = frames - 1;
   cell_gradient<kSquared, T, T>(row[0], row[0], row[last > 0], above[0], below[0], slopes, grad[0]);
   for (int64_t t = 1; t < last; t += kLanes<T>) {
@@ -110,20 +113,19 @@ RLSV_INLINE void backward_row(const T* row, const T* above, const T* below, int6
                                   slopes, grad[last]);
 }
 
-#define RLSV_INSTANTIATE(T)                                                                       \
-  RLSV_SIMD void sums_of(const T* item, int64_t frames, bool squared, int64_t begin, int64_t end, \
-                         double* sums) {                                                          \
-    if (squared) return sum_differences<true>(item, frames, begin, end, sums);                    \
-    sum_differences<false>(item, frames, begin, end, sums);                                       \
-  }                                                                                               \
-  RLSV_SIMD void backward(const T* row, const T* above, const T* below, int64_t frames,           \
-                          bool squared, const Slopes<T>& slopes, T* grad) {                       \
-    if (squared) return backward_row<true>(row, above, below, frames, slopes, grad);              \
-    backward_row<false>(row, above, below, frames, slopes, grad);                                 \
-  }
-RLSV_INSTANTIATE(float)
-RLSV_INSTANTIATE(double)
-#undef RLSV_INSTANTIATE
+template <typename T>
+void sum_differences(const T* item, int64_t frames, bool squared, int64_t begin, int64_t end,
+                     double* sums) {
+  if (squared) return sum_of_differences<true>(item, frames, begin, end, sums);
+  sum_of_differences<false>(item, frames, begin, end, sums);
+}
+
+template <typename T>
+void backward_row(const T* row, const T* above, const T* below, int64_t frames, bool squared,
+                  const Slopes<T>& slopes, T* grad) {
+  if (squared) return slopes_of_row<true>(row, above, below, frames, slopes, grad);
+  slopes_of_row<false>(row, above, below, frames, slopes, grad);
+}
 
 void check(const Tensor& representation, int64_t norm) {
   check_input(representation, 3, kOp, "representation");
@@ -147,7 +149,7 @@ std::tuple<Tensor, Tensor> total_variation_forward(const Tensor& representation,
     const std::vector<double> sums =
         chunked_sums<2>(batch, frames > 0 ? components : 0, chunk, chunk * frames,
                         [&](int64_t item, int64_t begin, int64_t end, double* partial) {
-                          sums_of(in + item * cells, frames, squared, begin, end, partial);
+                          sum_differences(in + item * cells, frames, squared, begin, end, partial);
                         });
     if (!squared) {
       for (int64_t b = 0; b < batch; ++b)
@@ -190,8 +192,8 @@ Tensor total_variation_backward(const Tensor& grad, const Tensor& representation
       for (int64_t i = begin; i < end; ++i) {
         const T* row = in + i * frames;
         const int64_t c = i % components;
-        backward(row, c > 0 ? row - frames : row, c + 1 < components ? row + frames : row, frames,
-                 squared, slopes(i / components), out + i * frames);
+        backward_row(row, c > 0 ? row - frames : row, c + 1 < components ? row + frames : row,
+                     frames, squared, slopes(i / components), out + i * frames);
       }
     });
   });
@@ -199,9 +201,12 @@ Tensor total_variation_backward(const Tensor& grad, const Tensor& representation
 }
 
 }  // namespace
-}  // namespace rlsv_fast
+}  // namespace rlsv_fast::RLSV_PASS
 
+#if defined(RLSV_LAST_PASS)
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
-  m.impl("_total_variation_forward", TORCH_BOX(&rlsv_fast::total_variation_forward));
-  m.impl("_total_variation_backward", TORCH_BOX(&rlsv_fast::total_variation_backward));
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_total_variation_forward", total_variation_forward);
+  RLSV_IMPL(m, "_total_variation_backward", total_variation_backward);
 }
+#endif

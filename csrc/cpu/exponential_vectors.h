@@ -1,0 +1,77 @@
+// 2^x and log2 x of vectors, around the polynomials that host and device share.
+#if defined(RLSV_EXPONENTIAL_VECTORS_H) == defined(RLSV_PASS_TOGGLE)
+#if defined(RLSV_EXPONENTIAL_VECTORS_H)
+#undef RLSV_EXPONENTIAL_VECTORS_H
+#else
+#define RLSV_EXPONENTIAL_VECTORS_H
+#endif
+
+#include "exponential.h"
+#include "simd.h"
+
+namespace rlsv_fast::RLSV_PASS {
+
+template <typename T>
+struct Exponent;
+template <>
+struct Exponent<float> {
+  static constexpr int32_t kShift = 23, kMagicBits = 0x4B400000, kRootHalf = 0x3F3504F3;
+  static constexpr float kHighest = 127.0f;
+};
+template <>
+struct Exponent<double> {
+  static constexpr int64_t kShift = 52, kMagicBits = 0x4338000000000000,
+                           kRootHalf = 0x3FE6A09E667F3BCD;
+  static constexpr double kHighest = 1023.0;
+};
+
+// All bits of a lane set where x < 0. Comparisons and ?: on vectors wider than the machine's are
+// taken apart lane by lane; shifts and bitwise operators are not.
+template <typename T>
+RLSV_INLINE void negative(const Vec<T>& x, Mask<T>& mask) {
+  typedef Bits<T> Unsigned __attribute__((vector_size(RLSV_VECTOR_BYTES)));
+  mask = -(Mask<T>)((Unsigned)x >> (8 * sizeof(T) - 1));
+}
+
+template <typename T>
+RLSV_INLINE void greater(const Vec<T>& first, const Vec<T>& second, Vec<T>& result) {
+  Mask<T> less;
+  negative<T>(first - second, less);
+  result = (Vec<T>)(((Mask<T>)second & less) | ((Mask<T>)first & ~less));
+}
+
+// 2^x; 0 below `lowest` (at least -126, or -1022 in double: no denormal numbers, which are slow),
+// no more than the greatest power of two. x must not be NaN; -inf gives 0.
+template <typename T>
+RLSV_INLINE void exp2(const Vec<T>& x, T lowest, Vec<T>& power) {
+  Vec<T> capped;
+  greater<T>(-x, Vec<T>{} - Exponent<T>::kHighest, capped);
+  capped = -capped;
+  // Adding the magic number leaves round(x) in the low bits: shifted, they add to the exponent.
+  const Vec<T> magic = capped + Rounding<T>::kMagic;
+  const Vec<T> r = capped - (magic - Rounding<T>::kMagic);
+  Vec<T> fraction;
+  octave_power(r, fraction, T(0));
+  const Mask<T> bits = (Mask<T>)fraction + ((Mask<T>)magic << Exponent<T>::kShift);
+  Mask<T> below;
+  negative<T>(x - lowest, below);
+  power = (Vec<T>)(bits & ~below);
+}
+
+// log2 x for normal positive x; -inf for smaller ones and 0.
+template <typename T>
+RLSV_INLINE void log2(const Vec<T>& x, Vec<T>& logarithm) {
+  const Mask<T> bits = (Mask<T>)x;
+  const Mask<T> exponent = (bits - Exponent<T>::kRootHalf) >> Exponent<T>::kShift;
+  const Vec<T> m = (Vec<T>)(bits - (exponent << Exponent<T>::kShift));
+  const Vec<T> whole = (Vec<T>)(exponent + Exponent<T>::kMagicBits) - Rounding<T>::kMagic;
+  const Vec<T> s = (m - T(1)) / (m + T(1));
+  Vec<T> fraction;
+  octave_logarithm(s, fraction, T(0));
+  logarithm = x < std::numeric_limits<T>::min() ? Vec<T>{} - std::numeric_limits<T>::infinity()
+                                                : whole + fraction;
+}
+
+}  // namespace rlsv_fast::RLSV_PASS
+
+#endif
