@@ -36,6 +36,9 @@ def row(name: str, report: dict[str, Any], seconds: float) -> str:
     objective = f"{run['loss.representation']}, ω = {run['loss.weight']:g}"
     if run["loss.representation"] == "sinkhorn":
         objective += f", ε = {run['loss.epsilon']:g}, p = {run['loss.p']}"
+    if run["convention"] == "code":
+        objective += ", published conventions"
+        learned["additivity"] = 1 - learned["additivity"]  # that convention reports the ratio
     mixture = summary["mixture"]["si_sdr"]
     cells = [
         name,
