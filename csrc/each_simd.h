@@ -19,7 +19,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define RLSV_IMPL(library, name, function)                           \
-  switch (simd_level()) {                                            \
+  switch (find_simd_level()) {                                       \
     case SimdLevel::kV4:                                             \
       library.impl(name, TORCH_BOX(&rlsv_fast::v4::function));       \
       break;                                                         \

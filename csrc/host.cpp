@@ -10,7 +10,7 @@ pybind11::dict build_info() {
   info["torch"] = RLSV_FAST_TORCH_BUILD;
   info["cuda"] = RLSV_FAST_CUDA_BUILD;
   info["compiler"] = __VERSION__;
-  info["simd"] = rlsv_fast::simd_name(rlsv_fast::simd_level());
+  info["simd"] = rlsv_fast::simd_name(rlsv_fast::kSimdLevel);
   return info;
 }
 

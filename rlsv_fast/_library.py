@@ -80,30 +80,28 @@ def differentiable(
         The differentiable function; it takes positional arguments only.
     """
 
-    class Function(torch.autograd.Function):
-        @staticmethod
-        def forward(*inputs: Any) -> Any:
-            return forward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*save(inputs, output))
+        ctx.constants = constants(inputs)
+        ctx.inputs = len(inputs)
+        if non_differentiable:
+            ctx.mark_non_differentiable(*(output[index] for index in non_differentiable))
+            ctx.set_materialize_grads(False)  # no zeros for outputs that have no gradient
 
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            ctx.save_for_backward(*save(inputs, output))
-            ctx.constants = constants(inputs)
-            ctx.inputs = len(inputs)
-            if non_differentiable:
-                ctx.mark_non_differentiable(*(output[index] for index in non_differentiable))
-                ctx.set_materialize_grads(False)  # no zeros for outputs that have no gradient
+    @once_differentiable
+    def differentiate(ctx: Any, *grads: Tensor) -> Any:
+        if all(grad is None for grad in grads):
+            return (None,) * ctx.inputs
+        return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
 
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, *grads: Tensor) -> Any:
-            if all(grad is None for grad in grads):
-                return (None,) * ctx.inputs
-            return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
-
-    Function.__name__ = Function.__qualname__ = name
-
-    apply: Callable[..., Any] = Function.apply
+    # Made by type(), because the class's name becomes that of the node in autograd graphs.
+    members = {
+        "forward": staticmethod(lambda *inputs: forward(*inputs)),
+        "setup_context": staticmethod(setup_context),
+        "backward": staticmethod(differentiate),
+    }
+    function: Any = type(name, (torch.autograd.Function,), members)
+    apply: Callable[..., Any] = function.apply
 
     def call(*inputs: Any) -> Any:
         # Dynamo hands a context to a forward of variable length where nothing requires a gradient.

@@ -366,6 +366,19 @@ CASES: list[Case] = [
     ),
     Case(
         "sinkhorn_distance",
+        "unrolled-steep",  # cost / epsilon = 1000: potentials whose rounding shows
+        lambda: (10 * _uniform(2, 8, 6),),
+        {"epsilon": 0.01, "gradient": "unrolled", "max_iterations": 10},
+    ),
+    *(
+        Case(op, "many", lambda: (_uniform(64, 24, 24),), options)  # more than one thread's share
+        for op, options in (
+            ("sinkhorn_plan", _converged(0.3)),
+            ("sinkhorn_distance", _converged(0.3)),
+        )
+    ),
+    Case(
+        "sinkhorn_distance",
         "unrolled-typical",
         lambda: (_uniform(2, 24, 35),),
         {"epsilon": 0.02, "gradient": "unrolled", "max_iterations": 40},

@@ -146,14 +146,15 @@ def test_half_inputs_are_upcast(case: Case, dtype: torch.dtype, device: str) -> 
 
 @all_cases
 def test_same_bits_for_any_number_of_threads(case: Case, device: str) -> None:
-    first = value_and_grads(case, ops, case.inputs(torch.float32, device))
+    results = []
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)
-        second = value_and_grads(case, ops, case.inputs(torch.float32, device))
+        for count in (4, 1):
+            torch.set_num_threads(count)
+            results.append(value_and_grads(case, ops, case.inputs(torch.float32, device)))
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 @one_per_operator
@@ -166,6 +167,18 @@ def test_double_backward_raises(case: Case, device: str) -> None:
         total.backward()
     with pytest.raises(RuntimeError):
         torch.autograd.grad(grads[0].sum(), inputs[0])
+
+
+@one_per_operator
+def test_autograd_graphs_show_the_operator(case: Case) -> None:
+    output = case.call(ops, *case.inputs())
+    nodes, names = [output.grad_fn], []
+    while nodes:
+        node = nodes.pop()
+        names.append(type(node).__name__)
+        nodes += [parent for parent, _ in node.next_functions if parent is not None]
+    plain = case.op.replace("_", "")
+    assert any(name.lower().startswith(plain) for name in names), names
 
 
 @one_per_operator

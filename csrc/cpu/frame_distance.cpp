@@ -257,6 +257,9 @@ Tensor frame_distance_backward(const Tensor& grad, const Tensor& representation,
   check_same_type(representation, distance, "frame_distance", "distance");
   const int64_t batch = representation.size(0), channels = representation.size(1);
   const int64_t frames = representation.size(2);
+  for (const Tensor& pairs : {grad, distance})
+    STD_TORCH_CHECK(pairs.size(0) == batch && pairs.size(1) == frames && pairs.size(2) == frames,
+                    "frame_distance: grad and distance must have shape (B, T, T)");
   Tensor result = torch::stable::new_empty(representation, {batch, channels, frames});
   dispatch_floating(representation, "frame_distance", [&](auto zero) {
     using T = decltype(zero);

@@ -7,6 +7,9 @@
 //
 // Phases are exact where it matters: f^p l + phi/2pi is formed in double once per vector of lanes
 // and reduced to a fraction of a turn; inside the vector only small offsets are added in T.
+#include <algorithm>
+#include <vector>
+
 #include "check.h"
 #include "turns.h"
 
@@ -125,24 +128,28 @@ RLSV_INLINE void backward_rows(const Rows<T>& in, const T* grad, T* grad_frequen
   }
 }
 
-// The shared modulator's gradient for the vectors [begin, end) of taps, rows added in order.
+// The shared modulator's gradient for the vectors [begin, end) of taps: rows added in order, in
+// double, as there may be thousands.
 template <typename T>
 RLSV_INLINE void backward_shared(const Rows<T>& in, const T* grad, T* grad_modulator, int64_t begin,
                                  int64_t end) {
+  const int64_t first = begin * kLanes<T>, last = std::min(end * kLanes<T>, in.taps);
+  std::vector<double> totals(last - first, 0.0);
   for (int64_t i = 0; i < in.components; ++i) {
     const int64_t c = in.order[i];
     const VectorCarrier<T> carrier(in.frequency[c], in.phase[c], in.power);
-    for (int64_t tap = begin * kLanes<T>; tap < end * kLanes<T> && tap < in.taps;
-         tap += kLanes<T>) {
-      const int64_t count = in.taps - tap;
-      Vec<T> turns, wave, flow, total = {};
+    for (int64_t tap = first; tap < last; tap += kLanes<T>) {
+      Vec<T> turns, wave, flow;
+      T lanes[kLanes<T>];
       carrier.at(tap, turns);
       cosine<T>(turns, wave);
-      load_part(grad + i * in.taps + tap, count, flow);
-      if (i > 0) load_part(grad_modulator + tap, count, total);
-      store_part<T>(total + wave * flow, count, grad_modulator + tap);
+      load_part(grad + i * in.taps + tap, last - tap, flow);
+      store<T>(wave * flow, lanes);
+      const int64_t count = std::min(last - tap, kLanes<T>);
+      for (int64_t lane = 0; lane < count; ++lane) totals[tap - first + lane] += lanes[lane];
     }
   }
+  for (int64_t tap = first; tap < last; ++tap) grad_modulator[tap] = T(totals[tap - first]);
 }
 
 template <typename T>
@@ -192,6 +199,8 @@ std::tuple<Tensor, Tensor, Tensor> modulated_cosines_backward(const Tensor& grad
   check(frequency, phase, modulator, order);
   check_input(grad, 2, "modulated_cosines", "grad");
   check_same_type(frequency, grad, "modulated_cosines", "grad");
+  STD_TORCH_CHECK(grad.size(0) == frequency.size(0) && grad.size(1) == modulator.size(1),
+                  "modulated_cosines: grad must have shape (C, L)");
   const int64_t components = frequency.size(0), taps = modulator.size(1);
   Tensor grad_frequency = torch::stable::new_empty(frequency, {components});
   Tensor grad_phase = torch::stable::new_empty(phase, {components});

@@ -1,5 +1,7 @@
 // The way back through the iterations of sinkhorn_unrolled.cpp, whose names are used here.
 //
+// The rows of R and the columns of C are divided by the sums that they have, not by a and b: the
+// potentials are rounded, and at small eps exp(potential / eps) is off by far more than rounding.
 // R and C differ from one reference plan K by scalings of rows and columns, as long as these stay
 // in a safe range: a half-step is one product with K, and Gamma is -K o (a matrix product of the
 // scalings), made for a block of half-steps at once. Out of range, K is made anew.
@@ -132,10 +134,11 @@ struct Reverse {
   // Undoes alpha^k. h is used up, k grows.
   RLSV_INLINE void undo_rows(const T* alpha, const T* beta) {
     aim(alpha, beta);
+    multiply(kernel, rows, width, y, h_scaled);
     for (int64_t i = 0; i < height; ++i) {
-      const T share = h[i] * inverse_a[i];
-      by_row[i] += share;
-      h_scaled[i] = x[i] * share;
+      const T mass = x[i] * h_scaled[i];
+      by_row[i] += h[i] * inverse_a[i];
+      h_scaled[i] = mass > T(0) ? x[i] * (h[i] / mass) : T(0);
     }
     std::fill(k_scaled, k_scaled + width, T(0));
     for (int64_t i = 0; i < rows; i += kGroup)
@@ -147,10 +150,13 @@ struct Reverse {
   // Undoes beta^k. k is used up, h made anew.
   RLSV_INLINE void undo_columns(const T* alpha, const T* beta) {
     aim(alpha, beta);
+    std::fill(k_scaled, k_scaled + width, T(0));
+    for (int64_t i = 0; i < rows; i += kGroup)
+      add_group(kernel + i * width, width, x + i, k_scaled);
     for (int64_t j = 0; j < width; ++j) {
-      const T share = k[j] * inverse_b[j];
-      by_column[j] += share;
-      k_scaled[j] = y[j] * share;
+      const T mass = y[j] * k_scaled[j];
+      by_column[j] += k[j] * inverse_b[j];
+      k_scaled[j] = mass > T(0) ? y[j] * (k[j] / mass) : T(0);
       k[j] = T(0);
     }
     multiply(kernel, rows, width, k_scaled, h);

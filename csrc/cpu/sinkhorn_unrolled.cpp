@@ -3,10 +3,11 @@
 // Forward (sinkhorn_general.h) keeps the potentials alpha^k, beta^k of every iteration, n (N + M)
 // numbers. With h = dL/dalpha, k = dL/dbeta and P^(A,B)_ij = exp(A_i + B_j - M_ij / eps), reverse
 // begins with h_i = sum_j P_ij M_ij, k_j = sum_i P_ij M_ij at k = n, and for every iteration undoes
-//   alpha^k:  h' = h / a;  k_j -= sum_i R_ij h'_i,  Gamma -= R o (h' 1'),   R = P^(alpha^k, beta^k)
-//   beta^k:   k' = k / b;  h_i = -sum_j C_ij k'_j,  Gamma -= C o (1 k'),   C = P^(alpha^(k-1),
-//   beta^k) dL/dM = P - (P o M + Gamma) / eps,   dL/deps = sum_ij (P o M + Gamma)_ij M_ij / eps^2,
-//   dL/da = sum_k h',   dL/db = sum_k k'.
+//   alpha^k:  h' = h / R 1;   k_j -= sum_i R_ij h'_i,  Gamma -= R o (h' 1'),  R = P^(alpha^k,
+//   beta^k) beta^k:   k' = k / C' 1;  h_i = -sum_j C_ij k'_j,  Gamma -= C o (1 k'),
+//             C = P^(alpha^(k-1), beta^k);
+//   dL/dM = P - (P o M + Gamma) / eps,   dL/deps = sum_ij (P o M + Gamma)_ij M_ij / eps^2,
+//   dL/da = sum_k h / a,   dL/db = sum_k k / b.
 // Reverse: sinkhorn_reverse.h.
 #include <algorithm>
 #include <cmath>

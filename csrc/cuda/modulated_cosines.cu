@@ -5,7 +5,7 @@
 // A modulator with one row is shared: db[0, l] = sum_i G[i, l] cos(...).
 //
 // One block per row; floor: bytes (write W, read b; backward read G and b, write db). No double in
-// the float kernels: the phase is a two-float product, see fraction_of_turn in turns.h.
+// the float kernels: the phase is a two-float product, see Carrier in turns.h.
 #include "../turns.h"
 #include "modulated_cosines.h"
 #include "reduce.cuh"

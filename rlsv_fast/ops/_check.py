@@ -7,6 +7,7 @@ from torch import Tensor
 
 _HALF = (torch.float16, torch.bfloat16)
 _FULL = (torch.float32, torch.float64)
+_LARGEST = 2**40
 
 
 def floating(op: str, name: str, tensor: Tensor) -> Tensor:
@@ -56,25 +57,27 @@ def same_kind(op: str, first_name: str, first: Tensor, name: str, tensor: Tensor
 
 
 def integer(op: str, name: str, value: int, minimum: int | None = None) -> int:
-    """Return an int of at least ``minimum``, if there is one.
+    """Return an int of at least ``minimum``, if there is one, that products with sizes can hold.
 
     Raises:
         TypeError: not an integer.
-        ValueError: too small.
+        ValueError: too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{op}: {name} must be an int, got {type(value).__name__}")
     if minimum is not None and value < minimum:
         raise ValueError(f"{op}: {name} must be at least {minimum}, got {value}")
+    if not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"{op}: {name} must be at most 2**40 in magnitude, got {value}")
     return value
 
 
 def choice(op: str, name: str, value: object, options: tuple[object, ...]) -> None:
-    """Check that a value is one of the options.
+    """Check that a value is one of the options, in value and type.
 
     Raises:
         ValueError: it is not.
     """
-    if not any(value is option or value == option for option in options):
+    if not any(type(value) is type(option) and value == option for option in options):
         listed = ", ".join(repr(option) for option in options)
         raise ValueError(f"{op}: {name} must be one of {listed}, got {value!r}")

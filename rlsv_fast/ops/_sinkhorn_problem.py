@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from rlsv_fast.ops import _check
 
@@ -34,7 +35,11 @@ class Problem(NamedTuple):
 
 def _readable(tensor: Tensor) -> bool:
     """Whether values can be looked at without waiting for a device or breaking a graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    return (
+        tensor.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not isinstance(tensor, FakeTensor)
+    )
 
 
 def _real(op: str, name: str, value: object) -> float:
@@ -44,18 +49,21 @@ def _real(op: str, name: str, value: object) -> float:
 
 
 def _epsilons(op: str, cost: Tensor, epsilon: float | Tensor) -> Tensor:
-    items = cost.shape[0]
+    items, limits = cost.shape[0], torch.finfo(cost.dtype)
+    expected = f"{op}: epsilon must be positive and a normal {cost.dtype}, got"
     if not isinstance(epsilon, Tensor):
         value = _real(op, "epsilon", epsilon)
-        if not 0 < value < math.inf:
-            raise ValueError(f"{op}: epsilon must be positive and finite, got {value}")
+        if not limits.tiny <= value <= limits.max:
+            raise ValueError(f"{expected} {value}")
         return cost.new_full((items,), value)
     epsilon = _check.floating(op, "epsilon", epsilon)
     _check.same_kind(op, "cost", cost, "epsilon", epsilon)
     if epsilon.dim() > 0:
         _check.shape(op, "epsilon", epsilon, "(B,) or ()", items)
-    if _readable(epsilon) and not bool(((epsilon > 0) & (epsilon < math.inf)).all()):
-        raise ValueError(f"{op}: epsilon must be positive and finite, got {epsilon.tolist()}")
+    if _readable(epsilon):
+        usable = (epsilon >= limits.tiny) & (epsilon <= limits.max)
+        if not bool(usable.all()):
+            raise ValueError(f"{expected} {epsilon.tolist()}")
     return epsilon.expand(items).contiguous()
 
 

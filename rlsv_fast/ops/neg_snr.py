@@ -58,7 +58,7 @@ def neg_snr(estimate: Tensor, target: Tensor, *, reduce: str = "item") -> Tensor
         \quad \epsilon = 10^{-24}
 
     One pass makes both energies in double precision, one writes the gradients. The floors keep
-    every value and gradient finite:
+    every value and gradient finite, as long as the energies are:
 
     * silent (or empty) target: +240 dB whatever the estimate, gradients 0, so that a silent segment
       shifts a mean by a constant and teaches nothing;

@@ -186,7 +186,7 @@ def sinkhorn(
         TypeError: a tensor argument is not floating, dtypes differ, a number is not one.
         ValueError: shapes do not fit; ``symmetric`` contradicts shape or marginals; on the CPU
             also: ``epsilon`` not positive, negative marginals, or marginals of different mass
-            (on CUDA the tensors are not looked at).
+            (tensors are not looked at on CUDA or under ``torch.compile``).
 
     Reference:
         Cuturi, "Sinkhorn Distances", NIPS 2013; Schmitzer, arXiv 1610.06519 (absorption);

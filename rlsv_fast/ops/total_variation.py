@@ -51,8 +51,9 @@ def total_variation(representation: Tensor, *, norm: int = 1) -> Tensor:
             + \frac{1}{C} \|A_{:,1:,:} - A_{:,:-1,:}\|_2
 
     Norm 1 is the paper's, per item. Norm 2 is the published code's, over the whole batch; it is
-    about six times larger on real representations, so loss weights do not carry over. Sums are made
-    in double precision. Equal neighbours (norm 1) and a vanishing norm (norm 2) have subgradient 0.
+    about six times larger on real representations, so loss weights do not carry over. Short sums
+    are made in the representation's precision and added in double. Equal neighbours (norm 1) and a
+    vanishing norm (norm 2) have subgradient 0.
 
     Args:
         representation: shape (B, C, T), of any sign and unit; the result has the same unit.

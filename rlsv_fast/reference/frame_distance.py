@@ -16,7 +16,7 @@ def frame_distance(
     reduce: Literal["none", "mean"] = "none",
 ) -> Tensor:
     """See :func:`rlsv_fast.ops.frame_distance`; memory grows with T x C x T of one item."""
-    channels = representation.shape[1]
+    channels = max(representation.shape[1], 1)
     if normalize == "features":
         scaled = representation / (representation + 1 / channels).sum(1, keepdim=True)
     elif normalize == "time":
@@ -36,5 +36,5 @@ def _pairwise(item: Tensor, p: int) -> Tensor:
     if p == 1:
         return difference.abs().sum(0)
     squared = (difference**2).sum(0)
-    apart = squared > 0  # the square root has no gradient at 0: coincident frames get zero
+    apart = squared != 0  # the square root has no gradient at 0: coincident frames get zero
     return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)

@@ -98,21 +98,26 @@ def _implicit_plan(
 ) -> Tensor:
     """The plan, carrying the exact derivative of the fixed point.
 
-    One Newton step from the solution, with its matrix held constant: it changes nothing but
-    rounding, and its derivative is that of the implicit function theorem. Cholesky factors
-    throughout (batched LU is unreliable on the CPU); the null direction (1, -1) gets a pivot.
+    The derivative is that of one Newton step from the solution, with its matrix held constant: the
+    implicit function theorem. Its value is left out, as it would not be the plan of an unfinished
+    iteration. Cholesky factors throughout (batched LU is unreliable on the CPU), which can fail
+    where epsilon is tiny and the iteration far from its end; the null direction (1, -1) gets a
+    pivot.
     """
     with torch.no_grad():
         alpha, beta, *_ = _solve(scaled, row, column, max_iterations, tolerance, symmetric)
         plan = _plan(scaled, alpha, beta)
         rows, columns = plan.sum(2), plan.sum(1)
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (scaled, row, column))):
+        return plan
     attached = _plan(scaled, alpha, beta)
     row_gap, column_gap = attached.sum(2) - row, attached.sum(1) - column
     if symmetric:
         matrix = torch.diag_embed(rows) + plan
         gap = (row_gap + column_gap) / 2
         step = torch.cholesky_solve(gap[..., None], torch.linalg.cholesky(matrix))[..., 0]
-        return _plan(scaled, alpha - step, beta - step)
+        newton = _plan(scaled, alpha - step, beta - step)
+        return plan + (newton - newton.detach())
     # Scaled by 1 / sqrt(sums), so that the null direction is a unit vector; in double, because
     # the second eigenvalue tends to the null one as epsilon falls.
     sums = torch.cat([rows, columns], 1)
@@ -127,7 +132,8 @@ def _implicit_plan(
     factor = torch.linalg.cholesky((matrix + null[:, :, None] * null[:, None, :]).double())
     gap = (torch.cat([row_gap, column_gap], 1) * scale).double()
     step = torch.cholesky_solve(gap[..., None], factor)[..., 0].to(scale) * scale
-    return _plan(scaled, alpha - step[:, :size], beta - step[:, size:])
+    newton = _plan(scaled, alpha - step[:, :size], beta - step[:, size:])
+    return plan + (newton - newton.detach())
 
 
 def sinkhorn(
@@ -143,7 +149,8 @@ def sinkhorn(
     """See :func:`rlsv_fast.ops.sinkhorn`."""
     scaled, row, column = _prepare(cost, epsilon, row_marginal, column_marginal)
     alpha, beta, count, error = _solve(scaled, row, column, max_iterations, tolerance, symmetric)
-    strength = torch.as_tensor(epsilon, dtype=row.dtype).expand(len(row))[:, None]
+    strength = torch.as_tensor(epsilon, dtype=row.dtype, device=row.device)
+    strength = strength.expand(len(row))[:, None]
     result = SinkhornResult(strength * alpha, strength * beta, count, error)
     return result if cost.dim() == 3 else SinkhornResult(*(field[0] for field in result))
 
@@ -181,8 +188,7 @@ def sinkhorn_distance(
         alpha, beta, *_ = _alternating(scaled, row, column, max_iterations, -1.0)
         plan = _plan(scaled, alpha, beta)
     else:
-        plan = _implicit_plan(scaled, row, column, max_iterations, tolerance, symmetric)
+        with torch.set_grad_enabled(gradient == "implicit" and torch.is_grad_enabled()):
+            plan = _implicit_plan(scaled, row, column, max_iterations, tolerance, symmetric)
     plan = plan if cost.dim() == 3 else plan[0]
-    if gradient == "envelope":
-        plan = plan.detach()
     return (plan * cost).sum((-2, -1))
