@@ -26,6 +26,24 @@ auto dispatch_floating(const Tensor& tensor, const char* op, Body&& body) {
   return body(float{0});
 }
 
+// What a kernel is given: tensors as they are stored, everything else as it is.
+inline Tensor stored(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+template <typename T>
+T stored(T value) {
+  return value;
+}
+
+// `call` is `function` with contiguous tensors. Python passes such already, but a graph exported
+// with contiguous examples has lost the copies that made them.
+template <auto function>
+struct Contiguous;
+template <typename Result, typename... Arguments, Result (*function)(Arguments...)>
+struct Contiguous<function> {
+  static Result call(Arguments... arguments) { return function(stored(arguments)...); }
+};
+
 inline void check_input(const Tensor& tensor, int64_t dim, const char* op, const char* name) {
   STD_TORCH_CHECK(tensor.dim() == dim, op, ": ", name, " must have ", dim, " dimensions, got ",
                   tensor.dim());

@@ -16,18 +16,19 @@
 #include "simd_level.h"
 
 #define RLSV_INLINE __attribute__((always_inline)) inline
+#define RLSV_BOX(function) TORCH_BOX(&Contiguous<&rlsv_fast::function>::call)
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define RLSV_IMPL(library, name, function)                           \
-  switch (find_simd_level()) {                                       \
-    case SimdLevel::kV4:                                             \
-      library.impl(name, TORCH_BOX(&rlsv_fast::v4::function));       \
-      break;                                                         \
-    case SimdLevel::kV3:                                             \
-      library.impl(name, TORCH_BOX(&rlsv_fast::v3::function));       \
-      break;                                                         \
-    default:                                                         \
-      library.impl(name, TORCH_BOX(&rlsv_fast::baseline::function)); \
+#define RLSV_IMPL(library, name, function)              \
+  switch (find_simd_level()) {                          \
+    case SimdLevel::kV4:                                \
+      library.impl(name, RLSV_BOX(v4::function));       \
+      break;                                            \
+    case SimdLevel::kV3:                                \
+      library.impl(name, RLSV_BOX(v3::function));       \
+      break;                                            \
+    default:                                            \
+      library.impl(name, RLSV_BOX(baseline::function)); \
   }
 
 #pragma GCC push_options
@@ -50,8 +51,7 @@
 #undef RLSV_VECTOR_BYTES
 #pragma GCC pop_options
 #else
-#define RLSV_IMPL(library, name, function) \
-  library.impl(name, TORCH_BOX(&rlsv_fast::baseline::function))
+#define RLSV_IMPL(library, name, function) library.impl(name, RLSV_BOX(baseline::function))
 #endif
 
 // SSE2, NEON, or whatever the compiler assumes.

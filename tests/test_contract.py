@@ -158,6 +158,19 @@ def test_same_bits_for_any_number_of_threads(case: Case, device: str) -> None:
 
 
 @one_per_operator
+def test_an_exported_graph_takes_other_strides(case: Case, device: str) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, *leaves: Tensor) -> Tensor:
+            return case.call(ops, *leaves)
+
+    inputs = tuple(leaf.detach() for leaf in case.inputs(device=device))
+    exported = torch.export.export(Module(), inputs).module()
+    strided = [torch.stack([leaf, leaf], -1)[..., 0] for leaf in inputs]
+    assert not any(leaf.is_contiguous() for leaf in strided if leaf.numel() > 1)
+    torch.testing.assert_close(exported(*strided), case.call(ops, *inputs))
+
+
+@one_per_operator
 def test_double_backward_raises(case: Case, device: str) -> None:
     inputs = case.inputs(device=device)
     output = case.call(ops, *inputs)

@@ -47,6 +47,7 @@ std::tuple<Tensor, Tensor, Tensor> modulated_cosines_backward(const Tensor& grad
 }  // namespace rlsv_fast
 
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CUDA, m) {
-  m.impl("_modulated_cosines_forward", TORCH_BOX(&rlsv_fast::modulated_cosines_forward));
-  m.impl("_modulated_cosines_backward", TORCH_BOX(&rlsv_fast::modulated_cosines_backward));
+  using namespace rlsv_fast;
+  m.impl("_modulated_cosines_forward", TORCH_BOX(&Contiguous<&modulated_cosines_forward>::call));
+  m.impl("_modulated_cosines_backward", TORCH_BOX(&Contiguous<&modulated_cosines_backward>::call));
 }
