@@ -35,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success, 2 for bad usage or input, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal that cannot show a dash or a track's name must not end the work
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         options = _parser().parse_args(arguments)
     except SystemExit as stop:  # argparse: --help, or bad usage that has been printed

@@ -1,6 +1,8 @@
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from training.conftest import one_thread  # noqa: F401  (autouse)
 from rlsv_fast import __version__
 from rlsv_fast.cli import main
 from rlsv_fast.data import synthesize
-from rlsv_fast.training import PRESETS, parse_override, read_checkpoint
+from rlsv_fast.training import PRESETS, lock_run, parse_override, read_checkpoint
 
 SETTINGS = [f"--set={setting}" for setting in tiny.SETTINGS] + ["--set=training.max_steps=6"]
 
@@ -182,6 +184,104 @@ def test_a_damaged_checkpoint_is_one_line(
     for verb in ("evaluate", "report"):
         options = ["--root", root] if verb == "evaluate" else ["--out", tmp_path / "r"]
         assert "checkpoint.safetensors: truncated" in complaint(capsys, verb, tmp_path, *options)
+
+
+def test_two_commands_do_not_work_in_one_folder(
+    run: Path,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    for folder, arguments in (
+        (tmp_path / "new", ["train", "--root", root, "--out", tmp_path / "new", *SETTINGS]),
+        (run, ["train", "--root", root, "--resume", "--out", run]),
+        (tmp_path / "demo" / "run", ["demo"]),
+    ):
+        with lock_run(folder):
+            assert f"another process is working in {folder.name}" in complaint(
+                capsys, *arguments
+            ).replace(f"{folder.parent}/", "").replace("demo/", "")
+    assert list(tmp_path.iterdir()) == []
+    with lock_run(Path("runs/p2-1")):
+        assert main(["train", "-q", f"--root={root}", *SETTINGS]) == 0
+    assert [path.name for path in Path("runs").iterdir()] == ["p2-2"]
+
+
+def test_scores_belong_to_the_step_of_the_model(
+    run: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    # a kill leaves it older than the checkpoint
+    state = json.loads((copy / "state.json").read_text())
+    (copy / "state.json").write_text(json.dumps({**state, "step": 3}))
+    assert main(["evaluate", "-q", str(copy), f"--root={root}"]) == 0
+    result = json.loads((copy / "evaluation.json").read_text())
+    assert result["settings"]["step"] == 6
+    assert main(["report", str(copy), f"--out={tmp_path / 'same'}"]) == 0
+    assert (tmp_path / "same" / "scores.png").exists()
+    result["settings"]["step"] = 3
+    (copy / "evaluation.json").write_text(json.dumps(result))
+    capsys.readouterr()
+    assert main(["report", str(copy), f"--out={tmp_path / 'other'}"]) == 0
+    assert "no scores.png: the evaluation was made at step 3" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "scores.png").exists()
+
+
+def test_a_report_decodes_one_track_and_can_do_without(
+    run: Path,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("matplotlib")
+    copy = tmp_path / "music"
+    shutil.copytree(root, copy)
+    (copy / "test" / "~last").mkdir()
+    (copy / "test" / "~last" / "vocals.wav").write_bytes(b"no audio")
+    assert main(["report", str(run), f"--root={copy}", f"--out={tmp_path / 'one'}"]) == 0
+    assert (tmp_path / "one" / "representation.png").exists()
+    monkeypatch.setenv("MUSDB_PATH", str(tmp_path / "nowhere"))
+    assert main(["report", str(run), f"--out={tmp_path / 'none'}"]) == 0
+    assert "MUSDB_PATH: " in capsys.readouterr().err
+    assert (tmp_path / "none" / "basis.png").exists()
+    assert not (tmp_path / "none" / "representation.png").exists()
+
+
+def test_a_failed_separation_leaves_nothing(
+    run: Path,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    track = next((root / "test").iterdir())
+    write = soundfile.write
+
+    def full(path: str, *arguments: object, **options: object) -> None:
+        write(path, *arguments, **options)
+        if "accompaniment" in path:
+            raise soundfile.LibsndfileError(2)
+
+    monkeypatch.setattr(soundfile, "write", full)
+    arguments = ["separate", run, track / "mixture.wav", "--vocals", track / "vocals.wav"]
+    line = complaint(capsys, *arguments, "--out", tmp_path)
+    assert f"{tmp_path / 'mixture_accompaniment.wav'}: cannot be written" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_without_the_characters(
+    run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["evaluate", str(run), f"--root={root}", f"--out={tmp_path / 'e.json'}"]) == 0
+    assert b"learned representation" in terminal.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_info_synthesize_and_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

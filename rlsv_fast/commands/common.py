@@ -20,10 +20,15 @@ from rlsv_fast.training import Config
 
 
 def prepared(
-    root: Path | None, subset: data.Subset, config: Config, options: Namespace
+    root: Path | None,
+    subset: data.Subset,
+    config: Config,
+    options: Namespace,
+    *,
+    limit: int | None = None,
 ) -> list[data.PreparedTrack]:
-    """Find and decode the tracks of one subset at the rate of the settings."""
-    found = data.find_tracks(root, subset)
+    """Find and decode the (first) tracks of one subset at the rate of the settings."""
+    found = data.find_tracks(root, subset)[:limit]
     with progress_bar(options, len(found), "track") as move:
         return data.prepare_tracks(
             found,

@@ -19,7 +19,7 @@ from rlsv_fast.commands.common import (
     progress_bar,
     say,
 )
-from rlsv_fast.errors import InputError, require
+from rlsv_fast.errors import InputError, MissingPackage, require
 from rlsv_fast.training import Config
 
 EVALUATION = "evaluation.json"
@@ -44,8 +44,10 @@ def train(options: Namespace) -> None:
         config = training.resolve(preset, options.config, overrides)
         run = options.out or _next_run(preset or options.config.stem)
         training.check_new_run(run)
-    tracks = prepared(options.root, "train", config, options)
-    train_run(config, tracks, run, device, options, resume=options.resume)
+    # from before the decoding: a second command without --out takes the next number
+    with training.lock_run(run):
+        tracks = prepared(options.root, "train", config, options)
+        train_run(config, tracks, run, device, options, resume=options.resume)
     say(options, f"trained: rlsv-fast evaluate {run} --root {options.root or '$MUSDB_PATH'}")
 
 
@@ -54,9 +56,9 @@ def evaluate(options: Namespace) -> None:
     target = options.out or options.run / EVALUATION
     must_be_new(target, "choose another --out or remove it")
     device = chosen_device(options.device)
-    config, model = training.load_run(options.run, device)
+    config, model, step = training.load_run_and_step(options.run, device)
     tracks = prepared(options.root, "test", config, options)
-    evaluate_run(model, config, tracks, options.run, target, device, options)
+    evaluate_run(model, config, step, tracks, target, device, options)
     say(options, f"written: {target}")
 
 
@@ -65,13 +67,11 @@ def draw(options: Namespace) -> None:
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"{options.out}: exists and is not empty; choose another --out")
     require("matplotlib", extra="report", purpose="draw figures")
-    config, model = training.load_run(options.run, chosen_device(options.device))
-    tracks = []
-    if options.root or os.environ.get("MUSDB_PATH"):
-        tracks = prepared(options.root, "test", config, options)
+    config, model, step = training.load_run_and_step(options.run, chosen_device(options.device))
+    tracks = _example(config, options)
     path = options.run / EVALUATION
     found = evaluation.read_json(path) if path.exists() else None
-    for file in draw_run(model, config, options.run, options.out, found, tracks, options):
+    for file in draw_run(model, config, step, options.run, options.out, found, tracks, options):
         print(file)
 
 
@@ -84,7 +84,7 @@ def train_run(
     *,
     resume: bool,
 ) -> nn.RepresentationModel:
-    """Train; an interruption says how to go on."""
+    """Train in a locked folder; an interruption says how to go on."""
 
     def announce(record: dict[str, Any]) -> None:
         if record["kind"] == "start":
@@ -102,6 +102,7 @@ def train_run(
             run,
             device=device,
             resume=resume,
+            locked=True,
             progress=not options.quiet,
             callback=announce,
         )
@@ -114,8 +115,8 @@ def train_run(
 def evaluate_run(
     model: nn.RepresentationModel,
     config: Config,
+    step: int,
     tracks: list[data.PreparedTrack],
-    run: Path,
     target: Path,
     device: torch.device,
     options: Namespace,
@@ -133,7 +134,7 @@ def evaluate_run(
             device=device,
             progress=move,
         )
-    settings = {"run": training.flatten(config), "step": training.read_state(run).get("step")}
+    settings = {"run": training.flatten(config), "step": step}
     evaluation.write_json(found, target, commit=commit(), settings=settings)
     print(evaluation.format_table(found))
     return found
@@ -142,6 +143,7 @@ def evaluate_run(
 def draw_run(
     model: nn.RepresentationModel,
     config: Config,
+    step: int,
     run: Path,
     target: Path,
     found: evaluation.Evaluation | None,
@@ -155,11 +157,26 @@ def draw_run(
         sample_rate=config.data.sample_rate,
         log=run / "log.jsonl",
         evaluation=found,
+        step=step,
         example=tracks[0] if tracks else None,
     )
     for note in drawn.notes:
         say(options, note)
     return drawn.files
+
+
+def _example(config: Config, options: Namespace) -> list[data.PreparedTrack]:
+    """The first test track, as a list; empty where no data folder is given that can be used."""
+    if options.root:
+        return prepared(options.root, "test", config, options, limit=1)
+    if not os.environ.get("MUSDB_PATH"):
+        return []
+    try:
+        return prepared(None, "test", config, options, limit=1)
+    except (InputError, MissingPackage) as error:
+        # nobody asked for it in this call, and all other figures can do without
+        say(options, f"MUSDB_PATH: {error}")
+        return []
 
 
 def _next_run(name: str) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +34,33 @@ def separate(options: Namespace) -> None:
         segment_length=config.data.segment_length,
         convention=config.convention,
     )
-    options.out.mkdir(parents=True, exist_ok=True)
+    _write(dict(zip(targets.values(), estimates, strict=True)), config.data.sample_rate)
     references = (audio.voice, audio.accompaniment)
     for target, estimate, reference in zip(targets.values(), estimates, references, strict=True):
-        # float samples: a mask can lift a peak above full scale, which integers would clip
-        soundfile.write(str(target), estimate, config.data.sample_rate, subtype="FLOAT")
         after, before = (_si_sdr(signal, reference) for signal in (estimate, audio.mixture))
         print(f"{target}: SI-SDR {after:.1f} dB, unprocessed mixture {before:.1f} dB")
     say(options, "the mask is an oracle's: it was made from the true sources")
+
+
+def _write(signals: Mapping[Path, FloatArray], sample_rate: int) -> None:
+    """Write wavs into one folder, all of them or none."""
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in signals}
+    try:
+        for path, signal in signals.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                # float samples: a mask can lift a peak above full scale, which integers would clip
+                soundfile.write(
+                    str(temporary[path]), signal, sample_rate, subtype="FLOAT", format="WAV"
+                )
+            except soundfile.SoundFileError as error:
+                reason = getattr(error, "error_string", None) or error
+                raise InputError(f"{path}: cannot be written ({reason})") from error
+        for path in signals:
+            os.replace(temporary[path], path)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
 
 
 def _known_sources(options: Namespace, sample_rate: int) -> data.TrackAudio:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -149,10 +149,10 @@ def _open(path: Path) -> npt.NDArray[np.float32] | None:
 
 
 def _write(path: Path, rows: npt.NDArray[np.float32]) -> None:
-    temporary: str | None = None
+    temporary = path.with_name(f"{path.stem}.{uuid4().hex}.tmp")
     try:
-        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        # not mkstemp, whose 0o600 would keep a shared cache from the others
+        with temporary.open("xb") as file:
             np.save(file, rows)
             file.flush()
             os.fsync(file.fileno())  # content before name, or a power cut leaves zeros
@@ -160,9 +160,8 @@ def _write(path: Path, rows: npt.NDArray[np.float32]) -> None:
     except OSError as error:
         raise _cache_error(path.parent, error) from error
     finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _remove_stale(folder: Path) -> None:

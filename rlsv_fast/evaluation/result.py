@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -66,6 +66,11 @@ class Evaluation:
     segments: list[Segment]
     silent_segments: int
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def stft(self) -> Literal["stft_hamming", "stft_hann"]:
+        """The STFT to compare with: the one that those who set the convention compared with."""
+        return "stft_hann" if self.settings.get("convention") == "code" else "stft_hamming"
 
     def values(self, method: str, quantity: str) -> list[float]:
         """The finite values of one quantity, in the order of the segments."""

@@ -9,12 +9,19 @@ _COLUMNS = (
     ("mask_si_sdr", "oracle-mask SI-SDR (dB)", 1),
     ("additivity", "additivity", 2),
 )
-_ROWS = (("learned", "learned representation"), ("stft_hamming", "STFT (Hamming)"))
+_LABELS = {
+    "learned": "learned representation",
+    "stft_hamming": "STFT (Hamming)",
+    "stft_hann": "STFT (Hann)",
+}
 _BASELINE = "unprocessed mixture"
 
 
 def format_table(evaluation: Evaluation) -> str:
     """Learned representation and STFT: mean ± deviation and median of each quantity.
+
+    The STFT is the papers' with a Hamming window, or the published code's with a Hann window where
+    the evaluation follows that convention.
 
     The unprocessed mixture stands in the column of the oracle mask, as it is what the mask has to
     improve on.
@@ -26,9 +33,9 @@ def format_table(evaluation: Evaluation) -> str:
         Lines of plain text, no newline at the end.
     """
     rows = [
-        [label, *(_cell(evaluation.summary[method][quantity], digits)
+        [_LABELS[method], *(_cell(evaluation.summary[method][quantity], digits)
                   for quantity, _, digits in _COLUMNS)]
-        for method, label in _ROWS
+        for method in ("learned", evaluation.stft)
     ]  # fmt: skip
     rows.append([_BASELINE, "–", _cell(evaluation.summary["mixture"]["si_sdr"], 1), "–"])
     header = ["", *(title for _, title, _ in _COLUMNS)]

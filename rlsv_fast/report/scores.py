@@ -12,15 +12,16 @@ from rlsv_fast.report.style import INK, LEARNED, MIXTURE, MUTED, STFT, new_figur
 _LABELS = {
     "learned": ("learned", LEARNED),
     "stft_hamming": ("STFT\n(Hamming)", STFT),
+    "stft_hann": ("STFT\n(Hann)", STFT),
     "mixture": ("unprocessed\nmixture", MIXTURE),
 }
 _PANELS = (
     ("Voice, encoded and decoded", "SI-SDR (dB)", 1,
      (("learned", "reconstruction_si_sdr"),)),
     ("Voice, by oracle mask from the mixture", "SI-SDR (dB)", 1,
-     (("learned", "mask_si_sdr"), ("stft_hamming", "mask_si_sdr"), ("mixture", "si_sdr"))),
+     (("learned", "mask_si_sdr"), ("stft", "mask_si_sdr"), ("mixture", "si_sdr"))),
     ("Additivity", "additivity", 2,
-     (("learned", "additivity"), ("stft_hamming", "additivity"))),
+     (("learned", "additivity"), ("stft", "additivity"))),
 )  # fmt: skip
 
 _VIOLIN_FROM = 10
@@ -47,6 +48,7 @@ def score_figure(evaluation: Evaluation) -> Any:
             names = []
             shown = []
             for place, (method, quantity) in enumerate(groups):
+                method = evaluation.stft if method == "stft" else method
                 label, colour = _LABELS[method]
                 names.append(label)
                 values = np.asarray(evaluation.values(method, quantity))

@@ -38,6 +38,7 @@ def write_report(
     sample_rate: int,
     log: Path | None = None,
     evaluation: Evaluation | None = None,
+    step: int | None = None,
     example: PreparedTrack | None = None,
     seconds: float = 3.0,
 ) -> Report:
@@ -53,6 +54,7 @@ def write_report(
         sample_rate: in Hz.
         log: ``log.jsonl`` of the run.
         evaluation: of the model, with the rows of its segments.
+        step: training step of the model; an evaluation made at another one is left out.
         example: a track whose representation is to be shown.
         seconds: length of the excerpt that is shown, which is the one where voice and accompaniment
             are both strong.
@@ -99,6 +101,11 @@ def write_report(
 
     if evaluation is None or not evaluation.segments:
         notes.append("no scores.png: the run has no evaluation with segments")
+    elif step is not None and (made := evaluation.settings.get("step", step)) != step:
+        notes.append(
+            f"no scores.png: the evaluation was made at step {made}, the model is at step {step}; "
+            "evaluate again"
+        )
     else:
         write("scores.png", score_figure(evaluation))
 

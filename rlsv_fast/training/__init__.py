@@ -1,7 +1,12 @@
 """Training: settings, the loop, checkpoints and the log of a run."""
 
 from rlsv_fast.training.build import Losses, build_losses, build_model
-from rlsv_fast.training.checkpoint import load_run, load_run_config, read_checkpoint, read_state
+from rlsv_fast.training.checkpoint import (
+    load_run,
+    load_run_and_step,
+    load_run_config,
+    read_checkpoint,
+)
 from rlsv_fast.training.config import (
     PRESETS,
     Config,
@@ -10,6 +15,7 @@ from rlsv_fast.training.config import (
     ModelConfig,
     TrainingConfig,
 )
+from rlsv_fast.training.lock import lock_run
 from rlsv_fast.training.log import read_log
 from rlsv_fast.training.run import check_new_run, check_resumable, train
 from rlsv_fast.training.settings import flatten, load_config, parse_override, resolve, to_toml
@@ -35,11 +41,12 @@ __all__ = [
     "flatten",
     "load_config",
     "load_run",
+    "load_run_and_step",
     "load_run_config",
+    "lock_run",
     "parse_override",
     "read_checkpoint",
     "read_log",
-    "read_state",
     "resolve",
     "to_toml",
     "train",

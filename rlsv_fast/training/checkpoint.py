@@ -158,15 +158,6 @@ def read_checkpoint(run: Path) -> Checkpoint:
     return checkpoint
 
 
-def read_state(run: Path) -> dict[str, Any]:
-    """Read ``state.json``, for people and tables; empty where it is missing or damaged."""
-    try:
-        state = json.loads((run / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
 def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Config, RepresentationModel]:
     """Load a trained model with its settings.
 
@@ -180,10 +171,17 @@ def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Config, Rep
     Raises:
         InputError: not a run folder, or its checkpoint cannot be used.
     """
+    return load_run_and_step(run, device)[:2]
+
+
+def load_run_and_step(
+    run: Path, device: torch.device | str = "cpu"
+) -> tuple[Config, RepresentationModel, int]:
+    """Load as :func:`load_run` does, and say after how many steps the model was saved."""
     config, checkpoint = load_run_config(run), read_checkpoint(run)
     model = build_model(config)
     load_model(model, checkpoint, config)
-    return config, model.to(device).eval()
+    return config, model.to(device).eval(), checkpoint.state["step"]
 
 
 def load_run_config(run: Path) -> Config:

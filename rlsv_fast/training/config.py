@@ -28,7 +28,7 @@ class ModelConfig:
         hop: S, in samples.
         power: exponent of the carrier frequency, 1 or 2 (modulated-cosine only).
         modulator: one per component, one shared by all, or none (modulated-cosine only).
-        tanh: squash the output (conv decoder only).
+        tanh: squash the output (conv decoder only; the default with the published code's).
     """
 
     encoder: Literal["conv", "cosine", "sinc"] = "conv"
@@ -150,6 +150,16 @@ CONVENTIONS: Mapping[str, Mapping[str, Value]] = {
     },
 }
 """Defaults that come with a convention; presets, files and overrides go before them."""
+
+
+def defaults(given: Mapping[str, Value]) -> dict[str, Value]:
+    """Defaults by dotted key that differ from the dataclasses', for settings that are given."""
+    convention = str(given.get("convention", Config.convention))
+    found = dict(CONVENTIONS[convention])
+    if convention == "code" and given.get("model.decoder") == "conv":
+        found["model.tanh"] = True  # the only decoder that can have it
+    return found
+
 
 _16K: Mapping[str, Value] = {
     "data.sample_rate": 16000,

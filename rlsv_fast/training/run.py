@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -12,10 +13,18 @@ from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.training.checkpoint import CHECKPOINT, CONFIG, load_run_config, write_text
 from rlsv_fast.training.config import Config
+from rlsv_fast.training.lock import LOCK, lock_run
 from rlsv_fast.training.settings import flatten, to_toml
 from rlsv_fast.training.trainer import Callback, Trainer
 
-_EXTENDABLE = ("epochs", "max_steps", "early_stopping", "checkpoint_every", "max_skipped")
+_CHANGEABLE = (
+    "checkpoint_every",
+    "early_stopping",
+    "epochs",
+    "learning_rate",
+    "max_skipped",
+    "max_steps",
+)
 
 
 def train(
@@ -25,6 +34,7 @@ def train(
     *,
     device: torch.device | str = "cpu",
     resume: bool = False,
+    locked: bool = False,
     progress: bool = False,
     callback: Callback | None = None,
 ) -> nn.RepresentationModel:
@@ -40,6 +50,7 @@ def train(
         run: run folder, to be made; with ``resume`` an existing one.
         device: where to compute.
         resume: continue from the checkpoint of the folder, if it has one already.
+        locked: the caller holds :func:`lock_run` on the folder.
         progress: show a bar on a terminal.
         callback: called with each record that is logged.
 
@@ -48,24 +59,26 @@ def train(
 
     Raises:
         InputError: settings and tracks cannot work together, the folder exists (or with ``resume``
-            holds something else), or too many steps were not finite.
+            holds something else), another process works in it, or too many steps were not finite.
         Interrupted: stopped by a signal.
     """
     if resume:
-        check_resumable(run, config)
-    else:
-        check_new_run(run)
-    data = config.data
-    store = SegmentStore(
-        tracks, data.segment_length, data.overlap, device=device, concatenate=data.concatenate
-    )
-    trainer = Trainer(config, store, run, device=torch.device(device))
-    if resume and (run / CHECKPOINT).exists():
-        trainer.restore()
-    run.mkdir(parents=True, exist_ok=True)
-    write_text(run / CONFIG, to_toml(config))
-    trainer.fit(progress=progress, callback=callback)
-    return trainer.model
+        load_run_config(run)  # where there is no run, the lock would make a folder
+    with nullcontext() if locked else lock_run(run):
+        if resume:
+            check_resumable(run, config)
+        else:
+            check_new_run(run)
+        data = config.data
+        store = SegmentStore(
+            tracks, data.segment_length, data.overlap, device=device, concatenate=data.concatenate
+        )
+        trainer = Trainer(config, store, run, device=torch.device(device))
+        if resume and (run / CHECKPOINT).exists():
+            trainer.restore()
+        write_text(run / CONFIG, to_toml(config))
+        trainer.fit(progress=progress, callback=callback)
+        return trainer.model
 
 
 def check_new_run(run: Path) -> None:
@@ -74,14 +87,14 @@ def check_new_run(run: Path) -> None:
         raise InputError(
             f"{run}: a run is there already; continue it with --resume, or choose another --out"
         )
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if run.exists() and (not run.is_dir() or any(path.name != LOCK for path in run.iterdir())):
         raise InputError(f"{run}: exists and is not a run folder; choose another --out")
 
 
 def check_resumable(run: Path, config: Config) -> None:
     """Raise InputError where a run cannot be continued with these settings."""
     former, wanted = flatten(load_run_config(run)), flatten(config)
-    allowed = {f"training.{name}" for name in _EXTENDABLE}
+    allowed = {f"training.{name}" for name in _CHANGEABLE}
     for key, value in wanted.items():
         if former[key] != value and key not in allowed:
             raise InputError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rlsv_fast.errors import InputError
-from rlsv_fast.training.config import CONVENTIONS, PRESETS, Config, Value, check
+from rlsv_fast.training.config import PRESETS, Config, Value, check, defaults
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -161,7 +161,7 @@ def _build(given: Mapping[str, tuple[Any, str]]) -> Config:
         if key not in _SETTINGS:
             raise InputError(f"{origin}: no setting '{key}'{_close(key, _SETTINGS)}")
         values[key] = _checked(key, value, origin)
-    values = {**CONVENTIONS[values.get("convention", Config.convention)], **values}
+    values = {**defaults(values), **values}
     parts: dict[str, dict[str, Any]] = {}
     top: dict[str, Any] = {}
     for key, value in values.items():

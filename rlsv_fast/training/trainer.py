@@ -136,7 +136,9 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.position.stopped_early or self.position.step >= self.steps
+        # resumed without early stopping, a run that had stopped goes on
+        stopped = self.config.training.early_stopping and self.position.stopped_early
+        return stopped or self.position.step >= self.steps
 
     def fit(self, *, progress: bool = False, callback: Callback | None = None) -> None:
         """Train until the end or a signal; see :func:`rlsv_fast.training.train`."""
@@ -249,9 +251,9 @@ class Trainer:
             "skipped": position.skipped,
             "seconds": round(position.seconds, 3),
         }
-        if self.config.training.early_stopping and position.former is not None:
-            position.stopped_early = mean >= position.former
-        position.former = mean
+        former, position.former = position.former, mean
+        early_stopping = self.config.training.early_stopping
+        position.stopped_early = early_stopping and former is not None and mean >= former
         position.reconstruction = position.representation = 0.0
         position.epoch += 1
         position.batch = position.counted = 0

@@ -89,6 +89,16 @@ def test_torn_entry_is_rebuilt(root: Path, tmp_path: Path, decoded: list[str], d
     np.testing.assert_array_equal(track.voice, expected)
 
 
+def test_others_can_read_a_shared_cache(root: Path, tmp_path: Path) -> None:
+    former = os.umask(0o027)
+    try:
+        prepare_tracks(find_tracks(root, "train"), RATE, tmp_path / "cache")
+    finally:
+        os.umask(former)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "cache").iterdir()}
+    assert modes == {0o640}
+
+
 def test_failed_write_leaves_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

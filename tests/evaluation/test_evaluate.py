@@ -1,14 +1,18 @@
 import json
 import math
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from training import tiny
 
 from evaluation.models import PerfectModel, noise_track, track
 from rlsv_fast import nn, ops
+from rlsv_fast.commands.runs import evaluate_run
 from rlsv_fast.errors import InputError
 from rlsv_fast.evaluation import evaluate, format_table, read_json, write_json
+from rlsv_fast.training import build_model
 
 SIZES = {"segment_length": 100, "stft_window": 16, "stft_hop": 4}
 
@@ -96,6 +100,42 @@ def test_values_are_those_of_the_definition():
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "window", "padding"),
+    [
+        ("stft_hamming", torch.hamming_window(16), "constant"),
+        ("stft_hann", torch.hann_window(16), "reflect"),
+    ],
+)
+def test_values_of_the_stft_are_those_of_torch(method, window, padding):
+    found = noise_track("a", 100)
+    signals = torch.from_numpy(np.stack([found.voice, found.accompaniment, found.mixture]))
+    voice, accompaniment, mixture = torch.stft(
+        signals, 16, 4, window=window, pad_mode=padding, return_complex=True
+    )
+    kept = voice.abs() >= 0.5 * accompaniment.abs()
+    masked = torch.istft((mixture * kept)[None], 16, 4, window=window, length=100)
+    rest = (mixture.abs() - voice.abs() - accompaniment.abs()).abs().sum()
+    values = evaluate(PerfectModel(), [found], **SIZES).segments[0].values[method]
+    expected = ops.si_sdr(masked, signals[:1]).item()
+    assert values["mask_si_sdr"] == pytest.approx(expected, abs=1e-3)
+    assert values["additivity"] == pytest.approx(1 - (rest / mixture.abs().sum()).item(), abs=1e-5)
+    assert values["reconstruction_si_sdr"] > 100
+
+
+def test_the_command_passes_the_settings_of_the_run(tmp_path, capsys):
+    config = tiny.config("convention=code", "model.hop=48", "data.segment_length=1600")
+    target = tmp_path / "evaluation.json"
+    options = Namespace(quiet=True)
+    device = torch.device("cpu")
+    evaluate_run(build_model(config), config, 7, [tiny.track()], target, device, options)
+    assert "STFT (Hann)" in capsys.readouterr().out
+    settings = read_json(target).settings
+    assert (settings["convention"], settings["segment_length"]) == ("code", 1600)
+    assert (settings["hop"], settings["stft_window"], settings["stft_hop"]) == (48, 64, 32)
+    assert (settings["step"], settings["run"]["model.hop"]) == (7, 48)
+
+
 def test_convention_changes_silence_and_additivity():
     quiet = track("quiet", np.full(100, 0.02), np.ones(100))  # an energy of 0.04
     loud = noise_track("loud", 100)
@@ -152,6 +192,15 @@ def test_table():
     assert mixture.startswith("unprocessed mixture")
     assert "5 segments with singing from 1 track; 0 silent ones left out" in table
     assert "not finite and left out: 1 of the values" in table
+
+
+def test_the_code_is_compared_with_its_own_stft():
+    result = evaluate(PerfectModel(), [noise_track("a", 500)], **SIZES, convention="code")
+    shown = result.summary["stft_hann"]["mask_si_sdr"]
+    row = format_table(result).splitlines()[4]
+    assert row.startswith("STFT (Hann)")
+    assert f"{shown.mean:.1f} ± {shown.std:.1f} ({shown.median:.1f})" in row
+    assert "Hamming" not in format_table(result)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from rlsv_fast.errors import MissingPackage
 from rlsv_fast.evaluation import Evaluation, Segment, summarize
 from rlsv_fast.report import magnitude_response, read_curves, representation_figure, write_report
 from rlsv_fast.report.curves import smoothed
+from rlsv_fast.report.scores import score_figure
 from rlsv_fast.report.style import hertz
 from rlsv_fast.report.write import _busiest
 
@@ -82,6 +83,30 @@ def test_what_is_missing_is_noted(tmp_path):
     assert [file.name for file in report.files] == ["responses.png"]
     for name in ("basis.png", "losses.png", "scores.png", "representation.png"):
         assert any(name in note for note in report.notes)
+
+
+@matplotlib_needed
+def test_scores_of_another_step_are_left_out(tmp_path):
+    found = evaluation(2)
+    for made, drawn in ((5, True), (4, False), (None, False)):
+        found.settings["step"] = made
+        out = tmp_path / str(made)
+        report = write_report(model(), out, sample_rate=RATE, evaluation=found, step=5)
+        assert (out / "scores.png").exists() == drawn
+        assert any(f"made at step {made}" in note for note in report.notes) != drawn
+
+
+@matplotlib_needed
+@pytest.mark.parametrize(("convention", "window"), [("paper", "Hamming"), ("code", "Hann")])
+def test_scores_stand_beside_the_stft_of_the_convention(convention, window):
+    found = evaluation(30)
+    for row in found.segments:
+        row.values["stft_hann"] = {"mask_si_sdr": 20.0, "additivity": 20.0}
+    found.settings["convention"] = convention
+    for axis in score_figure(found).axes[1:]:
+        assert axis.get_xticklabels()[1].get_text() == f"STFT\n({window})"
+        shown = "20." in " ".join(text.get_text() for text in axis.texts)
+        assert shown == (convention == "code")
 
 
 @matplotlib_needed

@@ -46,6 +46,17 @@ def test_a_convention_brings_its_defaults() -> None:
     assert resolve("p2", overrides=["convention=code", "loss.epsilon=2"]).loss.epsilon == 2.0
 
 
+def test_the_code_squashes_the_output_of_free_kernels(tmp_path: Path) -> None:
+    code, conv = "convention=code", "model.decoder=conv"
+    assert resolve(overrides=[code, conv]).model.tanh
+    assert not resolve(overrides=[code]).model.tanh
+    assert not resolve(overrides=[conv]).model.tanh
+    assert not resolve(overrides=[code, conv, "model.tanh=false"]).model.tanh
+    path = tmp_path / "code.toml"
+    path.write_text('convention = "code"\n[model]\ndecoder = "conv"\n')
+    assert load_config(path).model.tanh
+
+
 def test_later_sources_win(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[model]\nhop = 128\ncomponents = 10\n[loss]\nweight = 3\n")

@@ -119,6 +119,30 @@ def test_early_stopping_ends_a_run_that_gets_worse(tmp_path: Path) -> None:
     assert read_checkpoint(run).state["stopped_early"] is True
 
 
+def test_a_run_that_stopped_early_goes_on_without_early_stopping(tmp_path: Path) -> None:
+    settings = ["training.learning_rate=1", "training.epochs=50"]
+    run = tmp_path / "run"
+    train(tiny.config(*settings, "training.early_stopping=true"), [tiny.track()], run)
+    stopped = len(_kinds(run, "epoch"))
+    settings[1] = f"training.epochs={stopped + 2}"
+    train(tiny.config(*settings), [tiny.track()], run, resume=True)
+    assert [record["epoch"] for record in _kinds(run, "epoch")] == list(range(stopped + 2))
+    assert read_checkpoint(run).state["stopped_early"] is False
+
+
+def test_a_resumed_run_takes_the_new_learning_rate(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny.config("training.max_steps=2"), [tiny.track()], run)
+    before = read_checkpoint(run).group("model")
+    lower = tiny.config("training.max_steps=4", "training.learning_rate=1e-12")
+    train(lower, [tiny.track()], run, resume=True)
+    after = read_checkpoint(run)
+    assert after.state["step"] == 4
+    for name, tensor in after.group("model").items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=1e-10)
+    assert load_run(run)[0].training.learning_rate == 1e-12
+
+
 def _bad_steps(monkeypatch: pytest.MonkeyPatch, bad: set[int], value: float) -> None:
     whole = trainer.training_losses
     calls = iter(range(1, 1000))
