@@ -38,7 +38,7 @@ template <typename T>
 inline constexpr int64_t kLanes = RLSV_VECTOR_BYTES / sizeof(T);
 
 // Vectors cross function borders by pointer or reference only: passing them by value has a
-// different calling convention in each clone.
+// different calling convention in each instruction set.
 template <typename T>
 RLSV_INLINE void load(const T* from, Vec<T>& to) {
   std::memcpy(&to, from, sizeof(to));
@@ -64,11 +64,6 @@ RLSV_INLINE void store_part(const Vec<T>& from, int64_t count, T* to) {
   T lanes[kLanes<T>];
   store(from, lanes);
   for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
-}
-
-template <typename T>
-RLSV_INLINE void fill(T value, Vec<T>& to) {
-  to = value - Vec<T>{};
 }
 
 // The sign bit cleared.
