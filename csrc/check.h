@@ -50,8 +50,16 @@ inline void check_input(const Tensor& tensor, int64_t dim, const char* op, const
   STD_TORCH_CHECK(tensor.is_contiguous(), op, ": ", name, " must be contiguous");
 }
 
+inline void check_same_device(const Tensor& first, const Tensor& second, const char* op,
+                              const char* name) {
+  STD_TORCH_CHECK(
+      first.is_cuda() == second.is_cuda() && first.get_device_index() == second.get_device_index(),
+      op, ": ", name, " must be on the device of the first argument");
+}
+
 inline void check_same_type(const Tensor& first, const Tensor& second, const char* op,
                             const char* name) {
+  check_same_device(first, second, op, name);
   STD_TORCH_CHECK(first.scalar_type() == second.scalar_type(), op, ": ", name,
                   " must have the type of the first argument");
 }

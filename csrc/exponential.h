@@ -5,9 +5,31 @@
 // Shared by host and device; the host's vectors around them are in cpu/exponential_vectors.h.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
 #include "turns.h"
 
 namespace rlsv_fast {
+
+// Where a number keeps its exponent, and the numbers around which ranges are reduced.
+template <typename T>
+struct Exponent;
+template <>
+struct Exponent<float> {
+  typedef int32_t Bits;
+  static constexpr int32_t kShift = 23, kMagicBits = 0x4B400000, kRootHalf = 0x3F3504F3;
+  static constexpr float kHighest = 127.0f, kSmallest = 1.17549435e-38f;  // smallest normal
+};
+template <>
+struct Exponent<double> {
+  typedef int64_t Bits;
+  static constexpr int64_t kShift = 52, kMagicBits = 0x4338000000000000,
+                           kRootHalf = 0x3FE6A09E667F3BCD;
+  static constexpr double kHighest = 1023.0, kSmallest = 2.2250738585072014e-308;
+};
 
 // 2^r for |r| <= 1/2; exactly 1 at 0.
 template <typename V>
@@ -56,6 +78,42 @@ RLSV_HOST_DEVICE void octave_logarithm(const V& s, V& logarithm, double) {
   q = q * z + 0.96179669392597548546;
   q = q * z + 2.8853900817779268147;
   logarithm = q * s;
+}
+
+template <typename To, typename From>
+RLSV_HOST_DEVICE To same_bits(From from) {
+  static_assert(sizeof(To) == sizeof(From), "as many bits");
+  To to;
+  memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+// 2^x of one number; 0 below `lowest` (at least -126, or -1022 in double) and for NaN no promise;
+// no more than the greatest power of two. As exp2 in cpu/exponential_vectors.h.
+template <typename T>
+RLSV_HOST_DEVICE T power_of_two(T x, T lowest) {
+  using Bits = typename Exponent<T>::Bits;
+  using Unsigned = std::make_unsigned_t<Bits>;
+  const T capped = x < Exponent<T>::kHighest ? x : Exponent<T>::kHighest;
+  const T magic = capped + Rounding<T>::kMagic;
+  T fraction;
+  octave_power(capped - (magic - Rounding<T>::kMagic), fraction, T(0));
+  const Unsigned bits =
+      same_bits<Unsigned>(fraction) + (same_bits<Unsigned>(magic) << Exponent<T>::kShift);
+  return x < lowest ? T(0) : same_bits<T>(bits);
+}
+
+// log2 x for a normal positive x; -inf for smaller ones and 0. As log2 there.
+template <typename T>
+RLSV_HOST_DEVICE T logarithm(T x) {
+  using Bits = typename Exponent<T>::Bits;
+  const Bits bits = same_bits<Bits>(x);
+  const Bits exponent = (bits - Exponent<T>::kRootHalf) >> Exponent<T>::kShift;
+  const T m = same_bits<T>(bits - exponent * (Bits(1) << Exponent<T>::kShift));
+  const T whole = same_bits<T>(exponent + Exponent<T>::kMagicBits) - Rounding<T>::kMagic;
+  T fraction;
+  octave_logarithm((m - T(1)) / (m + T(1)), fraction, T(0));
+  return x < Exponent<T>::kSmallest ? -T(INFINITY) : whole + fraction;
 }
 
 }  // namespace rlsv_fast

@@ -11,20 +11,6 @@
 
 namespace rlsv_fast::RLSV_PASS {
 
-template <typename T>
-struct Exponent;
-template <>
-struct Exponent<float> {
-  static constexpr int32_t kShift = 23, kMagicBits = 0x4B400000, kRootHalf = 0x3F3504F3;
-  static constexpr float kHighest = 127.0f;
-};
-template <>
-struct Exponent<double> {
-  static constexpr int64_t kShift = 52, kMagicBits = 0x4338000000000000,
-                           kRootHalf = 0x3FE6A09E667F3BCD;
-  static constexpr double kHighest = 1023.0;
-};
-
 // All bits of a lane set where x < 0. Comparisons and ?: on vectors wider than the machine's are
 // taken apart lane by lane; shifts and bitwise operators are not.
 template <typename T>

@@ -16,7 +16,7 @@
 #include <cmath>
 #include <vector>
 
-#include "check.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/frame_distance.cpp"
 #include "each_simd.h"
@@ -24,8 +24,6 @@
 
 namespace rlsv_fast::RLSV_PASS {
 namespace {
-
-enum Normalize : int64_t { kNone = 0, kFeatures = 1, kTime = 2 };
 
 constexpr int64_t kTile = 6;    // 6 accumulators fit the 16 registers of AVX2, too
 constexpr int64_t kChain = 64;  // channels added in T before they join the running sum
@@ -221,14 +219,8 @@ struct Normalised {
   }
 };
 
-void check(const Tensor& representation, int64_t p, int64_t normalize) {
-  check_input(representation, 3, "frame_distance", "representation");
-  STD_TORCH_CHECK(p == 1 || p == 2, "frame_distance: p must be 1 or 2");
-  STD_TORCH_CHECK(normalize >= kNone && normalize <= kTime, "frame_distance: unknown normalize");
-}
-
 Tensor frame_distance_forward(const Tensor& representation, int64_t p, int64_t normalize) {
-  check(representation, p, normalize);
+  check_frame_distance(representation, p, normalize);
   const int64_t batch = representation.size(0), frames = representation.size(2);
   Tensor distance = torch::stable::new_empty(representation, {batch, frames, frames});
   dispatch_floating(representation, "frame_distance", [&](auto zero) {
@@ -250,16 +242,9 @@ Tensor frame_distance_forward(const Tensor& representation, int64_t p, int64_t n
 
 Tensor frame_distance_backward(const Tensor& grad, const Tensor& representation,
                                const Tensor& distance, int64_t p, int64_t normalize) {
-  check(representation, p, normalize);
-  check_input(grad, 3, "frame_distance", "grad");
-  check_input(distance, 3, "frame_distance", "distance");
-  check_same_type(representation, grad, "frame_distance", "grad");
-  check_same_type(representation, distance, "frame_distance", "distance");
+  check_frame_distance_backward(grad, representation, distance, p, normalize);
   const int64_t batch = representation.size(0), channels = representation.size(1);
   const int64_t frames = representation.size(2);
-  for (const Tensor& pairs : {grad, distance})
-    STD_TORCH_CHECK(pairs.size(0) == batch && pairs.size(1) == frames && pairs.size(2) == frames,
-                    "frame_distance: grad and distance must have shape (B, T, T)");
   Tensor result = torch::stable::new_empty(representation, {batch, channels, frames});
   dispatch_floating(representation, "frame_distance", [&](auto zero) {
     using T = decltype(zero);

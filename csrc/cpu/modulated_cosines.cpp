@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "check.h"
+#include "operands.h"
 #include "turns.h"
 
 #define RLSV_KERNEL_FILE "cpu/modulated_cosines.cpp"
@@ -159,26 +159,9 @@ Rows<T> rows(const Tensor& frequency, const Tensor& phase, const Tensor& modulat
           frequency.size(0),  modulator.size(1), modulator.size(0),  power};
 }
 
-void check(const Tensor& frequency, const Tensor& phase, const Tensor& modulator,
-           const Tensor& order) {
-  const char* op = "modulated_cosines";
-  check_input(frequency, 1, op, "frequency");
-  check_input(phase, 1, op, "phase");
-  check_input(modulator, 2, op, "modulator");
-  check_input(order, 1, op, "order");
-  check_same_type(frequency, phase, op, "phase");
-  check_same_type(frequency, modulator, op, "modulator");
-  const int64_t components = frequency.size(0);
-  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, op, ": order must be int64");
-  STD_TORCH_CHECK(phase.size(0) == components && order.size(0) == components, op,
-                  ": frequency, phase and order must have the same length");
-  STD_TORCH_CHECK(modulator.size(0) == components || modulator.size(0) == 1, op,
-                  ": modulator must have 1 or C rows");
-}
-
 Tensor modulated_cosines_forward(const Tensor& frequency, const Tensor& phase,
                                  const Tensor& modulator, const Tensor& order, int64_t power) {
-  check(frequency, phase, modulator, order);
+  check_modulated_cosines(frequency, phase, modulator, order);
   const int64_t components = frequency.size(0), taps = modulator.size(1);
   Tensor weights = torch::stable::new_empty(modulator, {components, taps});
   dispatch_floating(frequency, "modulated_cosines", [&](auto zero) {
@@ -196,11 +179,7 @@ std::tuple<Tensor, Tensor, Tensor> modulated_cosines_backward(const Tensor& grad
                                                               const Tensor& phase,
                                                               const Tensor& modulator,
                                                               const Tensor& order, int64_t power) {
-  check(frequency, phase, modulator, order);
-  check_input(grad, 2, "modulated_cosines", "grad");
-  check_same_type(frequency, grad, "modulated_cosines", "grad");
-  STD_TORCH_CHECK(grad.size(0) == frequency.size(0) && grad.size(1) == modulator.size(1),
-                  "modulated_cosines: grad must have shape (C, L)");
+  check_modulated_cosines_backward(grad, frequency, phase, modulator, order);
   const int64_t components = frequency.size(0), taps = modulator.size(1);
   Tensor grad_frequency = torch::stable::new_empty(frequency, {components});
   Tensor grad_phase = torch::stable::new_empty(phase, {components});

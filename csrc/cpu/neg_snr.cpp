@@ -3,9 +3,9 @@
 // for target x and estimate y, sums over one item or over the whole batch; and, with G the
 // gradient of v,
 //   dy = 2 G (dv/dE) (y - x)       dx = 2 G (dv/dS) x - dy
-#include "check.h"
 #include "chunked_sums.h"
 #include "decibels.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/neg_snr.cpp"
 #include "each_simd.h"
@@ -46,39 +46,26 @@ RLSV_INLINE void backward_samples(const T* estimate, const T* target, int64_t co
   }
 }
 
-struct Layout {
-  int64_t rows, length;  // a whole batch is one row
-};
-
-Layout check(const Tensor& estimate, const Tensor& target, bool batch) {
-  check_input(estimate, 2, kOp, "estimate");
-  check_input(target, 2, kOp, "target");
-  check_same_type(estimate, target, kOp, "target");
-  const int64_t items = estimate.size(0), samples = estimate.size(1);
-  STD_TORCH_CHECK(target.size(0) == items && target.size(1) == samples, kOp,
-                  ": estimate and target must have the same shape");
-  return batch ? Layout{1, items * samples} : Layout{items, samples};
-}
-
 // Also returns the energies S, E per row, shape (rows, 2), float64.
 std::tuple<Tensor, Tensor> neg_snr_forward(const Tensor& estimate, const Tensor& target,
                                            bool batch) {
-  const Layout layout = check(estimate, target, batch);
+  check_pair(estimate, target, kOp);
+  const ValueRows rows = neg_snr_rows(estimate, batch);
   Tensor value = batch ? torch::stable::new_empty(estimate, {})
-                       : torch::stable::new_empty(estimate, {layout.rows});
-  Tensor energies = torch::stable::new_empty(estimate, {layout.rows, 2}, ScalarType::Double);
+                       : torch::stable::new_empty(estimate, {rows.count});
+  Tensor energies = torch::stable::new_empty(estimate, {rows.count, 2}, ScalarType::Double);
   dispatch_floating(estimate, kOp, [&](auto zero) {
     using T = decltype(zero);
     const T *y = read<T>(estimate), *x = read<T>(target);
     const std::vector<double> sums =
-        chunked_sums<2>(layout.rows, layout.length, kChunk, kChunk / 2,
+        chunked_sums<2>(rows.count, rows.length, kChunk, kChunk / 2,
                         [&](int64_t row, int64_t begin, int64_t end, double* partial) {
-                          const int64_t first = row * layout.length + begin;
+                          const int64_t first = row * rows.length + begin;
                           sum_energies(y + first, x + first, end - begin, partial);
                         });
     std::copy(sums.begin(), sums.end(), write<double>(energies));
     T* out = write<T>(value);
-    for (int64_t row = 0; row < layout.rows; ++row)
+    for (int64_t row = 0; row < rows.count; ++row)
       out[row] = T(-decibels(sums[2 * row], sums[2 * row + 1]).value);
   });
   return {value, energies};
@@ -88,11 +75,8 @@ std::tuple<Tensor, Tensor> neg_snr_forward(const Tensor& estimate, const Tensor&
 std::tuple<Tensor, Tensor> neg_snr_backward(const Tensor& grad, const Tensor& estimate,
                                             const Tensor& target, const Tensor& energies,
                                             bool batch, bool with_target) {
-  const Layout layout = check(estimate, target, batch);
-  check_input(grad, batch ? 0 : 1, kOp, "grad");
-  check_same_type(estimate, grad, kOp, "grad");
-  STD_TORCH_CHECK(grad.numel() == layout.rows && energies.numel() == 2 * layout.rows, kOp,
-                  ": grad and energies must have one row per value");
+  check_neg_snr_backward(grad, estimate, target, energies, batch);
+  const ValueRows rows = neg_snr_rows(estimate, batch);
   const int64_t items = estimate.size(0), samples = estimate.size(1);
   Tensor grad_estimate = torch::stable::new_empty(estimate, {items, samples});
   Tensor grad_target = with_target ? torch::stable::new_empty(target, {items, samples})
@@ -102,14 +86,14 @@ std::tuple<Tensor, Tensor> neg_snr_backward(const Tensor& grad, const Tensor& es
     const T *y = read<T>(estimate), *x = read<T>(target), *upstream = read<T>(grad);
     const double* sums = read<double>(energies);
     T *by_estimate = write<T>(grad_estimate), *by_target = write<T>(grad_target);
-    const int64_t chunks = (layout.length + kChunk - 1) / kChunk;
-    parallel(layout.rows * chunks, kChunk / 2, [&](int64_t begin, int64_t end) {
+    const int64_t chunks = (rows.length + kChunk - 1) / kChunk;
+    parallel(rows.count * chunks, kChunk / 2, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t row = i / chunks, sample = i % chunks * kChunk;
         const Decibels level = decibels(sums[2 * row], sums[2 * row + 1]);
         const double flow = -2.0 * double(upstream[row]);
-        const int64_t first = row * layout.length + sample;
-        backward_samples(y + first, x + first, std::min(kChunk, layout.length - sample),
+        const int64_t first = row * rows.length + sample;
+        backward_samples(y + first, x + first, std::min(kChunk, rows.length - sample),
                          flow * level.by_signal, flow * level.by_error, by_estimate + first,
                          with_target ? by_target + first : nullptr);
       }

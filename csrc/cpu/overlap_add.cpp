@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "check.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/overlap_add.cpp"
 #include "each_simd.h"
@@ -50,9 +50,7 @@ RLSV_INLINE void gather_block(const T* frames, int64_t count, int64_t taps, int6
 }
 
 Tensor frames(const Tensor& signal, int64_t taps, int64_t hop, int64_t count, int64_t offset) {
-  check_input(signal, 2, "frames", "signal");
-  STD_TORCH_CHECK(taps >= 0 && hop >= 1 && count >= 0,
-                  "frames: kernel_size and count must not be negative, hop must be positive");
+  check_frames(signal, taps, hop, count);
   const int64_t batch = signal.size(0), samples = signal.size(1);
   Tensor result = torch::stable::new_empty(signal, {batch, count, taps});
   if (result.numel() == 0) return result;
@@ -77,9 +75,7 @@ Tensor frames(const Tensor& signal, int64_t taps, int64_t hop, int64_t count, in
 }
 
 Tensor overlap_add(const Tensor& frames, int64_t hop, int64_t length, int64_t offset) {
-  check_input(frames, 3, "overlap_add", "frames");
-  STD_TORCH_CHECK(hop >= 1 && length >= 0,
-                  "overlap_add: hop must be positive, length must not be negative");
+  check_overlap_add(frames, hop, length);
   const int64_t batch = frames.size(0), count = frames.size(1), taps = frames.size(2);
   Tensor result = torch::stable::new_empty(frames, {batch, length});
   if (result.numel() == 0) return result;

@@ -6,9 +6,9 @@
 // E is summed in a second pass: <y, y> - a^2 <x, x> would cancel where the ratio is high.
 #include <limits>
 
-#include "check.h"
 #include "chunked_sums.h"
 #include "decibels.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/si_sdr.cpp"
 #include "each_simd.h"
@@ -67,14 +67,6 @@ RLSV_INLINE void backward_samples(const T* estimate, const T* target, int64_t co
   }
 }
 
-void check(const Tensor& estimate, const Tensor& target) {
-  check_input(estimate, 2, kOp, "estimate");
-  check_input(target, 2, kOp, "target");
-  check_same_type(estimate, target, kOp, "target");
-  STD_TORCH_CHECK(target.size(0) == estimate.size(0) && target.size(1) == estimate.size(1), kOp,
-                  ": estimate and target must have the same shape");
-}
-
 // <y, x>, |x|^2 and E of an item, as kept for the backward pass; a is zero for a silent target.
 struct Moments {
   double product, energy, residual;
@@ -85,7 +77,7 @@ struct Moments {
 
 // Also returns the moments, shape (B, 3), float64.
 std::tuple<Tensor, Tensor> si_sdr_forward(const Tensor& estimate, const Tensor& target) {
-  check(estimate, target);
+  check_pair(estimate, target, kOp);
   const int64_t items = estimate.size(0), samples = estimate.size(1);
   Tensor value = torch::stable::new_empty(estimate, {items});
   Tensor moments = torch::stable::new_empty(estimate, {items, 3}, ScalarType::Double);
@@ -121,12 +113,8 @@ std::tuple<Tensor, Tensor> si_sdr_forward(const Tensor& estimate, const Tensor& 
 std::tuple<Tensor, Tensor> si_sdr_backward(const Tensor& grad, const Tensor& estimate,
                                            const Tensor& target, const Tensor& moments,
                                            bool with_target) {
-  check(estimate, target);
-  check_input(grad, 1, kOp, "grad");
-  check_same_type(estimate, grad, kOp, "grad");
+  check_si_sdr_backward(grad, estimate, target, moments);
   const int64_t items = estimate.size(0), samples = estimate.size(1);
-  STD_TORCH_CHECK(grad.size(0) == items && moments.numel() == 3 * items, kOp,
-                  ": grad and moments must have one row per item");
   Tensor grad_estimate = torch::stable::new_empty(estimate, {items, samples});
   Tensor grad_target = with_target ? torch::stable::new_empty(target, {items, samples})
                                    : torch::stable::new_empty(target, {0});

@@ -15,7 +15,7 @@
 #include <new>
 
 #include "exponential.h"
-#include "sinkhorn_check.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/sinkhorn.cpp"
 #include "each_simd.h"
@@ -140,7 +140,6 @@ struct Outcome {
 template <typename T>
 RLSV_INLINE Outcome solve_symmetric(Symmetric<T>& path, const Problem<T>& problem, double mass,
                                     double enough, int64_t max_iterations) {
-  constexpr int64_t kPatience = 12, kMost = 60;
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   if (!path.start(problem)) return {false, 0, 0.0};
   double best = kInfinity;
@@ -150,7 +149,7 @@ RLSV_INLINE Outcome solve_symmetric(Symmetric<T>& path, const Problem<T>& proble
     if (error <= enough || step == max_iterations) return {error < kInfinity, step, error};
     since = error < best ? 0 : since + 1;
     best = std::min(best, error);
-    if (!(error < kInfinity) || since >= kPatience || step >= kMost)
+    if (!(error < kInfinity) || since >= kSymmetricPatience || step >= kSymmetricMost)
       return {error <= Limits<T>::kNoise * mass, step, error};
     path.update(step);
   }
@@ -159,12 +158,11 @@ RLSV_INLINE Outcome solve_symmetric(Symmetric<T>& path, const Problem<T>& proble
 template <typename T>
 RLSV_INLINE Outcome solve_general(General<T>& path, const Problem<T>& problem, double mass,
                                   double enough, int64_t steps, int64_t max_iterations) {
-  constexpr int64_t kPatience = 50;
   if (!path.read(problem)) return {false, 0, 0.0};
   if (steps >= max_iterations) return {true, steps, path.cold()};
   double error = 0, best = std::numeric_limits<double>::infinity();
   bool absorb = true;
-  for (int64_t since = 0; since < kPatience || error > Limits<T>::kNoise * mass;) {
+  for (int64_t since = 0; since < kGeneralPatience || error > Limits<T>::kNoise * mass;) {
     if (!absorb && !path.scale()) {
       path.potentials();
       absorb = true;
@@ -240,7 +238,7 @@ RLSV_INLINE void solve_problems(const Batch<T>& batch, int64_t begin, int64_t en
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
     const Tensor& cost, const Tensor& epsilon, const Tensor& row, const Tensor& column,
     int64_t max_iterations, double tolerance, bool symmetric, bool want_plan) {
-  check_problem(cost, epsilon, row, column);
+  check_sinkhorn(cost, epsilon, row, column);
   const int64_t items = cost.size(0), rows = cost.size(1), columns = cost.size(2);
   STD_TORCH_CHECK(!symmetric || rows == columns, "sinkhorn: a symmetric cost must be square");
   Tensor f = torch::stable::new_empty(cost, {items, rows});

@@ -13,33 +13,15 @@
 
 #include "exponential_vectors.h"
 #include "simd.h"
+#include "sinkhorn_rules.h"
 
 namespace rlsv_fast::RLSV_PASS {
 
-constexpr double kLog2E = 1.442695040888963407360;
-constexpr double kLn2 = 0.6931471805599453094172;
 constexpr int64_t kGroup = 4;
 
 // Sizes are rounded up to whole groups of rows and whole vectors, both powers of two.
 template <typename T>
 constexpr int64_t kPadding = std::max(kGroup, kLanes<T>);
-
-template <typename T>
-struct Limits;
-template <>
-struct Limits<float> {
-  static constexpr float kLowest = -100.0f;              // exponents that count as no mass
-  static constexpr float kSmall = 1e-9f, kLarge = 1e9f;  // scalings that need no absorption
-  static constexpr float kFar = 1e30f;                   // cost of the padding
-  static constexpr double kNoise = 256 * 1.1920929e-7;   // errors that may be rounding
-};
-template <>
-struct Limits<double> {
-  static constexpr double kLowest = -900.0;
-  static constexpr double kSmall = 1e-60, kLarge = 1e60;
-  static constexpr double kFar = 1e200;
-  static constexpr double kNoise = 256 * 2.220446049250313e-16;
-};
 
 inline int64_t round_up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
 

@@ -15,7 +15,7 @@
 #include <new>
 
 #include "exponential.h"
-#include "sinkhorn_check.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/sinkhorn_gradient.cpp"
 #include "each_simd.h"
@@ -69,14 +69,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_backward(const Tensor& grad,
                                                              const Tensor& plan, const Tensor& f,
                                                              const Tensor& g, const Tensor& epsilon,
                                                              bool symmetric, bool distance) {
-  check_problem(cost, epsilon, f, g);
-  check_input(plan, 3, "sinkhorn", "plan");
-  check_input(grad, distance ? 1 : 3, "sinkhorn", "grad");
-  check_same_type(cost, plan, "sinkhorn", "plan");
-  check_same_type(cost, grad, "sinkhorn", "grad");
-  STD_TORCH_CHECK(
-      plan.numel() == cost.numel() && grad.numel() == (distance ? cost.size(0) : cost.numel()),
-      "sinkhorn: plan and grad must fit the cost");
+  check_sinkhorn_backward(grad, cost, plan, f, g, epsilon, distance);
   Tensor grad_cost = torch::stable::empty_like(cost);
   Tensor grad_epsilon = torch::stable::empty_like(epsilon);
   Tensor grad_row = torch::stable::empty_like(f), grad_column = torch::stable::empty_like(g);

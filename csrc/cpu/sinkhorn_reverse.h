@@ -36,7 +36,6 @@ struct Unrolled {
 template <typename T>
 struct Reverse {
   static constexpr int64_t kBlock = 32;  // half-steps whose Gamma is made at once
-  static constexpr T kReach = sizeof(T) == 4 ? T(30) : T(200);  // safe exponents of scalings
 
   int64_t rows, columns, height, width;
   Arena<T> arena;
@@ -87,8 +86,8 @@ struct Reverse {
       load(reference + i, from);
       change = to > kNowhere ? to - from : Vec<T>{};
       absolute<T>(change, size);
-      far |= ~(size <= kReach);
-      exp2<T>(change, -kReach - T(1), change);
+      far |= ~(size <= Limits<T>::kReach);
+      exp2<T>(change, -Limits<T>::kReach - T(1), change);
       store<T>(to > kNowhere ? change : Vec<T>{}, result + i);
     }
     const Vec<T> flags = far ? Vec<T>{} + T(1) : Vec<T>{};

@@ -17,7 +17,7 @@
 #include <new>
 
 #include "exponential.h"
-#include "sinkhorn_check.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/sinkhorn_unrolled.cpp"
 #include "each_simd.h"
@@ -89,7 +89,7 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_unrolled_forward(const Tensor& cost,
                                                              const Tensor& row,
                                                              const Tensor& column,
                                                              int64_t iterations) {
-  check_problem(cost, epsilon, row, column);
+  check_sinkhorn(cost, epsilon, row, column);
   const int64_t items = cost.size(0), rows = cost.size(1), columns = cost.size(2);
   Tensor distance = torch::stable::empty_like(epsilon), error = torch::stable::empty_like(epsilon);
   Tensor potentials = torch::stable::new_empty(cost, {items, iterations + 1, rows + columns});
@@ -109,14 +109,7 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_unrolled_forward(const Tensor& cost,
 std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_unrolled_backward(
     const Tensor& grad, const Tensor& cost, const Tensor& epsilon, const Tensor& row,
     const Tensor& column, const Tensor& potentials) {
-  check_problem(cost, epsilon, row, column);
-  check_input(grad, 1, "sinkhorn", "grad");
-  check_input(potentials, 3, "sinkhorn", "potentials");
-  check_same_type(cost, grad, "sinkhorn", "grad");
-  check_same_type(cost, potentials, "sinkhorn", "potentials");
-  STD_TORCH_CHECK(grad.size(0) == cost.size(0) && potentials.size(0) == cost.size(0) &&
-                      potentials.size(2) == cost.size(1) + cost.size(2),
-                  "sinkhorn: grad and potentials must fit the cost");
+  check_sinkhorn_unrolled_backward(grad, cost, epsilon, row, column, potentials);
   Tensor grad_cost = torch::stable::empty_like(cost);
   Tensor grad_epsilon = torch::stable::empty_like(epsilon);
   Tensor grad_row = torch::stable::empty_like(row);

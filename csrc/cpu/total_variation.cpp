@@ -8,8 +8,8 @@
 // A neighbour that does not exist is replaced by the cell itself, which contributes nothing.
 #include <cmath>
 
-#include "check.h"
 #include "chunked_sums.h"
+#include "operands.h"
 
 #define RLSV_KERNEL_FILE "cpu/total_variation.cpp"
 #include "each_simd.h"
@@ -127,14 +127,9 @@ void backward_row(const T* row, const T* above, const T* below, int64_t frames, 
   slopes_of_row<false>(row, above, below, frames, slopes, grad);
 }
 
-void check(const Tensor& representation, int64_t norm) {
-  check_input(representation, 3, kOp, "representation");
-  STD_TORCH_CHECK(norm == 1 || norm == 2, kOp, ": norm must be 1 or 2, got ", norm);
-}
-
 // Also returns the two norms |d|_2, |e|_2 (float64) where norm is 2, nothing where it is 1.
 std::tuple<Tensor, Tensor> total_variation_forward(const Tensor& representation, int64_t norm) {
-  check(representation, norm);
+  check_total_variation(representation, norm);
   const int64_t batch = representation.size(0), components = representation.size(1),
                 frames = representation.size(2), cells = components * frames;
   const bool squared = norm == 2;
@@ -167,14 +162,10 @@ std::tuple<Tensor, Tensor> total_variation_forward(const Tensor& representation,
 
 Tensor total_variation_backward(const Tensor& grad, const Tensor& representation,
                                 const Tensor& norms, int64_t norm) {
-  check(representation, norm);
-  check_input(grad, norm == 2 ? 0 : 1, kOp, "grad");
-  check_same_type(representation, grad, kOp, "grad");
+  check_total_variation_backward(grad, representation, norms, norm);
   const int64_t batch = representation.size(0), components = representation.size(1),
                 frames = representation.size(2), cells = components * frames;
   const bool squared = norm == 2;
-  STD_TORCH_CHECK(squared || grad.size(0) == batch, kOp, ": grad must have one number per item");
-  STD_TORCH_CHECK(norms.numel() == (squared ? 2 : 0), kOp, ": norms must come from the forward");
   Tensor result = torch::stable::new_empty(representation, {batch, components, frames});
   if (batch * cells == 0) return result;
   dispatch_floating(representation, kOp, [&](auto zero) {

@@ -1,4 +1,5 @@
 // The only CUDA file that sees tensors: checks, allocation, guard, stream, launch.
+#include "../operands.h"
 #include "launch.h"
 #include "modulated_cosines.h"
 
@@ -14,6 +15,7 @@ cuda::ModulatedCosines<T> cosines(const Tensor& frequency, const Tensor& phase,
 
 Tensor modulated_cosines_forward(const Tensor& frequency, const Tensor& phase,
                                  const Tensor& modulator, const Tensor& order, int64_t power) {
+  check_modulated_cosines(frequency, phase, modulator, order);
   const Launch launch(frequency, "modulated_cosines");
   Tensor weights = torch::stable::new_empty(modulator, {frequency.size(0), modulator.size(1)});
   dispatch_floating(frequency, "modulated_cosines", [&](auto zero) {
@@ -29,6 +31,7 @@ std::tuple<Tensor, Tensor, Tensor> modulated_cosines_backward(const Tensor& grad
                                                               const Tensor& phase,
                                                               const Tensor& modulator,
                                                               const Tensor& order, int64_t power) {
+  check_modulated_cosines_backward(grad, frequency, phase, modulator, order);
   const Launch launch(frequency, "modulated_cosines");
   Tensor grad_frequency = torch::stable::new_empty(frequency, {frequency.size(0)});
   Tensor grad_phase = torch::stable::new_empty(phase, {phase.size(0)});

@@ -5,7 +5,7 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include "check.h"
+#include "../check.h"
 
 // Lives in libtorch_cuda. Weak, so that this file also loads under a CPU-only torch.
 extern "C" __attribute__((weak)) AOTITorchError

@@ -7,6 +7,7 @@
 // One block per row; floor: bytes (write W, read b; backward read G and b, write db). No double in
 // the float kernels: the phase is a two-float product, see Carrier in turns.h.
 #include "../turns.h"
+#include "kernel.cuh"
 #include "modulated_cosines.h"
 #include "reduce.cuh"
 
@@ -14,7 +15,6 @@ namespace rlsv_fast::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kMaxBlocks = 1 << 20;
 constexpr double kTwoPi = 6.283185307179586476925;
 
 template <typename T>
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kThreads)
       by_phase += slope;
       by_step += slope * T(tap);
     }
-    by_phase = block_sum<kThreads>(by_phase, scratch);
-    by_step = block_sum<kThreads>(by_step, scratch);
+    by_phase = block_reduce<kThreads>(by_phase, scratch);
+    by_step = block_reduce<kThreads>(by_step, scratch);
     if (threadIdx.x == 0) {
       grad_phase[c] = by_phase;
       grad_frequency[c] = T(kTwoPi) * (in.power == 2 ? 2 * in.frequency[c] : T(1)) * by_step;
@@ -71,29 +71,25 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-unsigned blocks(int64_t wanted) { return unsigned(wanted < kMaxBlocks ? wanted : kMaxBlocks); }
-
 }  // namespace
 
 template <typename T>
 cudaError_t modulated_cosines_forward(const ModulatedCosines<T>& in, T* weights,
                                       cudaStream_t stream) {
-  if (in.components == 0 || in.taps == 0) return cudaSuccess;
-  forward<<<blocks(in.components), kThreads, 0, stream>>>(in, weights);
-  return cudaGetLastError();
+  if (in.taps == 0) return cudaSuccess;
+  return launch(forward<T>, Grid{std::min(in.components, kMaxBlocks), kThreads}, stream, in,
+                weights);
 }
 
 template <typename T>
 cudaError_t modulated_cosines_backward(const ModulatedCosines<T>& in, const T* grad,
                                        T* grad_frequency, T* grad_phase, T* grad_modulator,
                                        cudaStream_t stream) {
-  if (in.components > 0)
-    backward<<<blocks(in.components), kThreads, 0, stream>>>(in, grad, grad_frequency, grad_phase,
-                                                             grad_modulator);
-  if (in.modulator_rows == 1 && in.taps > 0)
-    backward_shared<<<blocks((in.taps + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-        in, grad, grad_modulator);
-  return cudaGetLastError();
+  const cudaError_t error = launch(backward<T>, Grid{std::min(in.components, kMaxBlocks), kThreads},
+                                   stream, in, grad, grad_frequency, grad_phase, grad_modulator);
+  if (error != cudaSuccess || in.modulator_rows != 1) return error;
+  return launch(backward_shared<T>, Grid{divide_up(in.taps, kThreads), kThreads}, stream, in, grad,
+                grad_modulator);
 }
 
 #define RLSV_INSTANTIATE(T)                                                                        \

@@ -1,0 +1,190 @@
+// What each raw operator accepts: the second line of checks, the same on every device. The first
+// line, with the readable messages, is Python's (rlsv_fast/ops).
+#pragma once
+
+#include "check.h"
+
+namespace rlsv_fast {
+
+// modulated_cosines
+
+inline void check_modulated_cosines(const Tensor& frequency, const Tensor& phase,
+                                    const Tensor& modulator, const Tensor& order) {
+  const char* op = "modulated_cosines";
+  check_input(frequency, 1, op, "frequency");
+  check_input(phase, 1, op, "phase");
+  check_input(modulator, 2, op, "modulator");
+  check_input(order, 1, op, "order");
+  check_same_type(frequency, phase, op, "phase");
+  check_same_type(frequency, modulator, op, "modulator");
+  check_same_device(frequency, order, op, "order");
+  const int64_t components = frequency.size(0);
+  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, op, ": order must be int64");
+  STD_TORCH_CHECK(phase.size(0) == components && order.size(0) == components, op,
+                  ": frequency, phase and order must have the same length");
+  STD_TORCH_CHECK(modulator.size(0) == components || modulator.size(0) == 1, op,
+                  ": modulator must have 1 or C rows");
+}
+
+inline void check_modulated_cosines_backward(const Tensor& grad, const Tensor& frequency,
+                                             const Tensor& phase, const Tensor& modulator,
+                                             const Tensor& order) {
+  const char* op = "modulated_cosines";
+  check_modulated_cosines(frequency, phase, modulator, order);
+  check_input(grad, 2, op, "grad");
+  check_same_type(frequency, grad, op, "grad");
+  STD_TORCH_CHECK(grad.size(0) == frequency.size(0) && grad.size(1) == modulator.size(1), op,
+                  ": grad must have shape (C, L)");
+}
+
+// frame_distance
+
+enum Normalize : int64_t { kNone = 0, kFeatures = 1, kTime = 2 };
+
+inline void check_frame_distance(const Tensor& representation, int64_t p, int64_t normalize) {
+  const char* op = "frame_distance";
+  check_input(representation, 3, op, "representation");
+  STD_TORCH_CHECK(p == 1 || p == 2, op, ": p must be 1 or 2");
+  STD_TORCH_CHECK(normalize >= kNone && normalize <= kTime, op, ": unknown normalize");
+}
+
+inline void check_frame_distance_backward(const Tensor& grad, const Tensor& representation,
+                                          const Tensor& distance, int64_t p, int64_t normalize) {
+  const char* op = "frame_distance";
+  check_frame_distance(representation, p, normalize);
+  check_input(grad, 3, op, "grad");
+  check_input(distance, 3, op, "distance");
+  check_same_type(representation, grad, op, "grad");
+  check_same_type(representation, distance, op, "distance");
+  const int64_t batch = representation.size(0), frames = representation.size(2);
+  for (const Tensor& pairs : {grad, distance})
+    STD_TORCH_CHECK(pairs.size(0) == batch && pairs.size(1) == frames && pairs.size(2) == frames,
+                    op, ": grad and distance must have shape (B, T, T)");
+}
+
+// total_variation
+
+inline void check_total_variation(const Tensor& representation, int64_t norm) {
+  const char* op = "total_variation";
+  check_input(representation, 3, op, "representation");
+  STD_TORCH_CHECK(norm == 1 || norm == 2, op, ": norm must be 1 or 2, got ", norm);
+}
+
+inline void check_total_variation_backward(const Tensor& grad, const Tensor& representation,
+                                           const Tensor& norms, int64_t norm) {
+  const char* op = "total_variation";
+  const bool squared = norm == 2;
+  check_total_variation(representation, norm);
+  check_input(grad, squared ? 0 : 1, op, "grad");
+  check_same_type(representation, grad, op, "grad");
+  check_same_device(representation, norms, op, "norms");
+  STD_TORCH_CHECK(squared || grad.size(0) == representation.size(0), op,
+                  ": grad must have one number per item");
+  STD_TORCH_CHECK(norms.numel() == (squared ? 2 : 0), op, ": norms must come from the forward");
+}
+
+// frames and overlap_add
+
+inline void check_frames(const Tensor& signal, int64_t taps, int64_t hop, int64_t count) {
+  check_input(signal, 2, "frames", "signal");
+  STD_TORCH_CHECK(taps >= 0 && hop >= 1 && count >= 0,
+                  "frames: kernel_size and count must not be negative, hop must be positive");
+}
+
+inline void check_overlap_add(const Tensor& frames, int64_t hop, int64_t length) {
+  check_input(frames, 3, "overlap_add", "frames");
+  STD_TORCH_CHECK(hop >= 1 && length >= 0,
+                  "overlap_add: hop must be positive, length must not be negative");
+}
+
+// neg_snr and si_sdr
+
+inline void check_pair(const Tensor& estimate, const Tensor& target, const char* op) {
+  check_input(estimate, 2, op, "estimate");
+  check_input(target, 2, op, "target");
+  check_same_type(estimate, target, op, "target");
+  STD_TORCH_CHECK(target.size(0) == estimate.size(0) && target.size(1) == estimate.size(1), op,
+                  ": estimate and target must have the same shape");
+}
+
+// The rows over which neg_snr sums: the items, or the whole batch as one.
+struct ValueRows {
+  int64_t count, length;
+};
+inline ValueRows neg_snr_rows(const Tensor& estimate, bool batch) {
+  const int64_t items = estimate.size(0), samples = estimate.size(1);
+  return batch ? ValueRows{1, items * samples} : ValueRows{items, samples};
+}
+
+inline void check_neg_snr_backward(const Tensor& grad, const Tensor& estimate, const Tensor& target,
+                                   const Tensor& energies, bool batch) {
+  const char* op = "neg_snr";
+  check_pair(estimate, target, op);
+  check_input(grad, batch ? 0 : 1, op, "grad");
+  check_same_type(estimate, grad, op, "grad");
+  check_same_device(estimate, energies, op, "energies");
+  const int64_t rows = neg_snr_rows(estimate, batch).count;
+  STD_TORCH_CHECK(grad.numel() == rows && energies.numel() == 2 * rows, op,
+                  ": grad and energies must have one row per value");
+}
+
+inline void check_si_sdr_backward(const Tensor& grad, const Tensor& estimate, const Tensor& target,
+                                  const Tensor& moments) {
+  const char* op = "si_sdr";
+  check_pair(estimate, target, op);
+  check_input(grad, 1, op, "grad");
+  check_same_type(estimate, grad, op, "grad");
+  check_same_device(estimate, moments, op, "moments");
+  const int64_t items = estimate.size(0);
+  STD_TORCH_CHECK(grad.size(0) == items && moments.numel() == 3 * items, op,
+                  ": grad and moments must have one row per item");
+}
+
+// sinkhorn
+
+inline void check_sinkhorn(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+                           const Tensor& column) {
+  const char* op = "sinkhorn";
+  check_input(cost, 3, op, "cost");
+  check_input(epsilon, 1, op, "epsilon");
+  check_input(row, 2, op, "row_marginal");
+  check_input(column, 2, op, "column_marginal");
+  check_same_type(cost, epsilon, op, "epsilon");
+  check_same_type(cost, row, op, "row_marginal");
+  check_same_type(cost, column, op, "column_marginal");
+  STD_TORCH_CHECK(epsilon.size(0) == cost.size(0), op, ": epsilon must have shape (B,)");
+  STD_TORCH_CHECK(row.size(0) == cost.size(0) && row.size(1) == cost.size(1), op,
+                  ": row_marginal must have shape (B, N)");
+  STD_TORCH_CHECK(column.size(0) == cost.size(0) && column.size(1) == cost.size(2), op,
+                  ": column_marginal must have shape (B, M)");
+}
+
+inline void check_sinkhorn_backward(const Tensor& grad, const Tensor& cost, const Tensor& plan,
+                                    const Tensor& f, const Tensor& g, const Tensor& epsilon,
+                                    bool distance) {
+  const char* op = "sinkhorn";
+  check_sinkhorn(cost, epsilon, f, g);
+  check_input(plan, 3, op, "plan");
+  check_input(grad, distance ? 1 : 3, op, "grad");
+  check_same_type(cost, plan, op, "plan");
+  check_same_type(cost, grad, op, "grad");
+  STD_TORCH_CHECK(
+      plan.numel() == cost.numel() && grad.numel() == (distance ? cost.size(0) : cost.numel()), op,
+      ": plan and grad must fit the cost");
+}
+
+inline void check_sinkhorn_unrolled_backward(const Tensor& grad, const Tensor& cost,
+                                             const Tensor& epsilon, const Tensor& row,
+                                             const Tensor& column, const Tensor& potentials) {
+  const char* op = "sinkhorn";
+  check_sinkhorn(cost, epsilon, row, column);
+  check_input(grad, 1, op, "grad");
+  check_input(potentials, 3, op, "potentials");
+  check_same_type(cost, grad, op, "grad");
+  check_same_type(cost, potentials, op, "potentials");
+  STD_TORCH_CHECK(grad.size(0) == cost.size(0) && potentials.size(0) == cost.size(0) &&
+                      potentials.size(1) >= 1 && potentials.size(2) == cost.size(1) + cost.size(2),
+                  op, ": grad and potentials must fit the cost");
+}
+
+}  // namespace rlsv_fast
