@@ -1,9 +1,11 @@
 // Pairwise distance of the frames of a normalised representation a (B, C, T):
 //   M[b, t, t'] = ( sum_c |a[c, t] - a[c, t']|^p )^(1/p),   p in {1, 2},
-// computed where t and t' lie in tiles on or above the diagonal and written to both places, so M
-// is symmetric to the bit.
+// computed in tiles on or above the diagonal and written to both places: symmetric to the bit.
 //
-// TODO floors
+// Floors on an H200, operations (2 per term and pair t <= t') and bytes (read A, write M):
+//   B = 8, C = 800, T = 173: 5.8 us and 1.3 us;    B = 64, C = 800, T = 512: 401 us and 40 us.
+// The inner loop as compiled for sm_90: per channel 64 FADD (p = 2: 32 FADD, 32 FFMA) and 3 LDS.128
+// for 32 terms; with loads, stores and indices 2.3 instructions per term (small tiles: 2.4).
 #include "frame_distance.h"
 #include "frame_distance_tiles.cuh"
 
@@ -20,7 +22,7 @@ struct Tiling {
   static constexpr int kQuads = kTile / 4;                     // per channel
   static constexpr int kCopies = kStage * kQuads / kThreads;   // quads that a thread loads
   static constexpr int kOperand = kStage * kTile;
-  static constexpr int kPitch = kTile + 4;  // of the sums; the mirrored reading wants it odd
+  static constexpr int kPitch = kTile + 4;  // of the sums; fewer bank conflicts read mirrored
   static constexpr int kSums = kTile * kPitch;
   static constexpr int kShared = kGroups * kSums > 4 * kOperand ? kGroups* kSums : 4 * kOperand;
 };
@@ -46,17 +48,20 @@ __global__ void __launch_bounds__(Tiling<T, kTile>::kThreads, 2)
     const int64_t rows = min(one, other) * kTile, columns = max(one, other) * kTile;
     const bool needed = rows != columns || first_column / 32 >= first_row / 32;
 
-    const T* source = in.values + item * in.channels * in.stride + copy_frame;
+    // The next stage's quads: the same frames, kStep channels apart.
+    constexpr int kStep = Size::kThreads / Size::kQuads;
+    const T* next = in.values + (item * in.channels + copy_channel) * in.stride + copy_frame;
     const bool row_inside = rows + copy_frame < in.stride;
     const bool column_inside = columns + copy_frame < in.stride;
+    int left = int(in.channels) - copy_channel;
     Quad<T> fetched[2][Size::kCopies];
-    const auto fetch = [&](int64_t begin) {
+    const auto fetch = [&] {
 #pragma unroll
       for (int k = 0; k < Size::kCopies; ++k) {
-        const int64_t c = begin + copy_channel + k * (Size::kThreads / Size::kQuads);
-        const T* channel = source + c * in.stride;
-        fetched[0][k] = load_quad(channel + rows, row_inside && c < in.channels);
-        fetched[1][k] = load_quad(channel + columns, column_inside && c < in.channels);
+        fetched[0][k] = load_quad(next + rows, row_inside && left > 0);
+        fetched[1][k] = load_quad(next + columns, column_inside && left > 0);
+        next += kStep * in.stride;
+        left -= kStep;
       }
     };
     const auto keep = [&](T* stage) {
@@ -78,13 +83,13 @@ __global__ void __launch_bounds__(Tiling<T, kTile>::kThreads, 2)
           part[r][s] = T(0);
         }
     };
-    const int64_t stages = (in.channels + Size::kStage - 1) / Size::kStage;
-    fetch(0);
+    const int stages = int((in.channels + Size::kStage - 1) / Size::kStage);
+    fetch();
     keep(shared);
     __syncthreads();
-    for (int64_t stage = 0; stage < stages; ++stage) {
+    for (int stage = 0; stage < stages; ++stage) {
       const bool more = stage + 1 < stages;
-      if (more) fetch((stage + 1) * Size::kStage);
+      if (more) fetch();
       const T* operands = shared + stage % 2 * 2 * Size::kOperand + group * Size::kDepth * kTile;
       if (needed) {
 #pragma unroll
@@ -146,8 +151,7 @@ __global__ void __launch_bounds__(Tiling<T, kTile>::kThreads, 2)
 }
 
 template <int P, int kTile, typename T>
-cudaError_t launch_distances(const Device& device, const Frames<T>& in, T* distance,
-                             cudaStream_t stream) {
+cudaError_t launch_distances(const Frames<T>& in, T* distance, cudaStream_t stream) {
   const int64_t across = divide_up(in.frames, kTile);
   const int64_t tiles = frame_distance_tiles(1, in.frames, kTile);
   const Grid grid{std::min(in.batch * tiles, kMaxBlocks), Tiling<T, kTile>::kThreads};
@@ -164,10 +168,10 @@ cudaError_t frame_distance_forward(const Frames<T>& in, int64_t p, T* distance,
   if (const cudaError_t error = normalise_frames(in, stream)) return error;
   const bool large = frame_distance_tile(device, in.batch, in.frames) == kLargeTile;
   if (p == 1)
-    return large ? launch_distances<1, kLargeTile>(device, in, distance, stream)
-                 : launch_distances<1, kSmallTile>(device, in, distance, stream);
-  return large ? launch_distances<2, kLargeTile>(device, in, distance, stream)
-               : launch_distances<2, kSmallTile>(device, in, distance, stream);
+    return large ? launch_distances<1, kLargeTile>(in, distance, stream)
+                 : launch_distances<1, kSmallTile>(in, distance, stream);
+  return large ? launch_distances<2, kLargeTile>(in, distance, stream)
+               : launch_distances<2, kSmallTile>(in, distance, stream);
 }
 
 #define RLSV_INSTANTIATE(T) \

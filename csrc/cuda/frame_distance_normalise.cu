@@ -13,12 +13,12 @@
 namespace rlsv_fast::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kColumns = 8, kGroups = kThreads / kColumns;  // features: frames, groups of channels
-constexpr int kRows = kThreads / 32;                        // time: a warp per channel
-constexpr int64_t kWaves = 8;
-
-constexpr int kBatch = 8;  // loads in flight per thread
+// Features: a block takes kColumns frames, its threads in groups a share of the channels each.
+constexpr int kColumns = 8, kColumnThreads = 512, kGroups = kColumnThreads / kColumns;
+// Time: a warp takes a channel.
+constexpr int kRows = 8, kRowThreads = kRows * 32;
+constexpr int64_t kWaves = 8;  // blocks per processor
+constexpr int kBatch = 8;      // loads in flight per thread
 
 // term(0) + ... + term(count - 1).
 template <typename T, typename Term>
@@ -48,22 +48,23 @@ __device__ __forceinline__ void transform(int64_t count, const Load& load, const
 
 // Joins the sums of the groups of channels of every column; every thread gets its column's.
 __device__ __forceinline__ double join_groups(double sum) {
-  __shared__ double sums[kGroups][kColumns], totals[kColumns];
+  __shared__ double sums[kColumnThreads / kWarp][kColumns];
   const int column = threadIdx.x % kColumns;
-  sums[threadIdx.x / kColumns][column] = sum;
+#pragma unroll
+  for (int offset = kWarp / 2; offset >= kColumns; offset /= 2)
+    sum += __shfl_xor_sync(kEveryLane, sum, offset);
+  __syncthreads();  // sums may still be read
+  if (threadIdx.x % kWarp < kColumns) sums[threadIdx.x / kWarp][column] = sum;
   __syncthreads();
-  if (threadIdx.x < kColumns) {
-    double total = 0;
-    for (int group = 0; group < kGroups; ++group) total += sums[group][column];
-    totals[column] = total;
-  }
-  __syncthreads();
-  return totals[column];
+  sum = 0;
+  for (int warp = 0; warp < int(kColumnThreads / kWarp); ++warp) sum += sums[warp][column];
+  return sum;
 }
 
 // A thread takes every kGroups-th channel of one frame; `across` blocks cover an item's frames.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) normalise_columns(Frames<T> in, int64_t across) {
+__global__ void __launch_bounds__(kColumnThreads, 1)
+    normalise_columns(Frames<T> in, int64_t across) {
   const int64_t group = threadIdx.x / kColumns, column = threadIdx.x % kColumns;
   const int64_t count = (in.channels + kGroups - 1 - group) / kGroups;
   for (int64_t block = blockIdx.x; block < in.batch * across; block += gridDim.x) {
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(kThreads, 2) normalise_columns(Frames<T> in, i
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kColumnThreads, 1)
     denormalise_columns(Frames<T> in, int64_t across, T* gradient) {
   const int64_t group = threadIdx.x / kColumns, column = threadIdx.x % kColumns;
   for (int64_t block = blockIdx.x; block < in.batch * across; block += gridDim.x) {
@@ -107,47 +108,47 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 // A warp per channel; without normalisation a copy into padded rows.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) normalise_rows(Frames<T> in, T floor) {
+__global__ void __launch_bounds__(kRowThreads, 2) normalise_rows(Frames<T> in, T floor) {
   const bool scaled = in.normalize == Normalize::kTime;
   const int64_t rows = in.batch * in.channels, lane = threadIdx.x % 32;
-  const int64_t count = (in.frames + 31 - lane) / 32;
+  const int64_t count = (in.frames + 31 - lane) / 32, padded = (in.stride + 31 - lane) / 32;
   for (int64_t row = int64_t(blockIdx.x) * kRows + threadIdx.x / 32; row < rows;
        row += int64_t(gridDim.x) * kRows) {
-    const T* from = in.representation + row * in.frames;
+    const T* from = in.representation + row * in.frames + lane;
     T divisor = T(1);
     if (scaled) {
-      const double sum =
-          chained_sum<T>(count, [&](int64_t index) { return from[lane + index * 32]; });
+      const double sum = chained_sum<T>(count, [&](int64_t index) { return from[index * 32]; });
       divisor = T(warp_reduce(sum) + double(in.frames) / double(in.channels));
       if (lane == 0) in.divisors[row] = divisor;
     }
-    T* to = in.values + row * in.stride;
-    for (int64_t t = lane; t < in.stride; t += 32) {
-      const T value = t < in.frames ? from[t] : T(0);
-      to[t] = t < in.frames && scaled ? (value + floor) / divisor : value;
-    }
+    T* to = in.values + row * in.stride + lane;
+    transform<T>(
+        padded, [&](int64_t index) { return index < count ? from[index * 32] : T(0); },
+        [&](int64_t index, T value) {
+          to[index * 32] = index < count && scaled ? (value + floor) / divisor : value;
+        });
   }
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) denormalise_rows(Frames<T> in, T* gradient) {
+__global__ void __launch_bounds__(kRowThreads, 2) denormalise_rows(Frames<T> in, T* gradient) {
   const int64_t rows = in.batch * in.channels, lane = threadIdx.x % 32;
   const int64_t count = (in.frames + 31 - lane) / 32;
   for (int64_t row = int64_t(blockIdx.x) * kRows + threadIdx.x / 32; row < rows;
        row += int64_t(gridDim.x) * kRows) {
-    T* flow = gradient + row * in.frames;
-    const T* value = in.values + row * in.stride;
-    const double sum = chained_sum<T>(count, [&](int64_t index) {
-      const int64_t t = lane + index * 32;
-      return flow[t] * value[t];
-    });
+    T* flow = gradient + row * in.frames + lane;
+    const T* value = in.values + row * in.stride + lane;
+    const auto load = [&](int64_t index) { return flow[index * 32]; };
+    const double sum =
+        chained_sum<T>(count, [&](int64_t index) { return load(index) * value[index * 32]; });
     const T inner = T(warp_reduce(sum)), divisor = in.divisors[row];
-    for (int64_t t = lane; t < in.frames; t += 32) flow[t] = (flow[t] - inner) / divisor;
+    transform<T>(count, load,
+                 [&](int64_t index, T mine) { flow[index * 32] = (mine - inner) / divisor; });
   }
 }
 
 Grid row_grid(const Device& device, int64_t batch, int64_t channels) {
-  return {spread(device, divide_up(batch * channels, kRows), kWaves), kThreads};
+  return {spread(device, divide_up(batch * channels, kRows), kWaves), kRowThreads};
 }
 
 }  // namespace
@@ -161,7 +162,7 @@ cudaError_t normalise_frames(const Frames<T>& in, cudaStream_t stream) {
     return launch(normalise_rows<T>, row_grid(device, in.batch, in.channels), stream, in,
                   T(1.0 / double(in.channels)));
   const int64_t across = divide_up(in.stride, kColumns);
-  const Grid grid{spread(device, in.batch * across, kWaves), kThreads};
+  const Grid grid{spread(device, in.batch * across, kWaves), kColumnThreads};
   return launch(normalise_columns<T>, grid, stream, in, across);
 }
 
@@ -174,7 +175,7 @@ cudaError_t denormalise_gradient(const Frames<T>& in, T* gradient, cudaStream_t 
     return launch(denormalise_rows<T>, row_grid(device, in.batch, in.channels), stream, in,
                   gradient);
   const int64_t across = divide_up(in.frames, kColumns);
-  const Grid grid{spread(device, in.batch * across, kWaves), kThreads};
+  const Grid grid{spread(device, in.batch * across, kWaves), kColumnThreads};
   return launch(denormalise_columns<T>, grid, stream, in, across, gradient);
 }
 
