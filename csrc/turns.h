@@ -68,15 +68,14 @@ RLSV_HOST_DEVICE void quarter_sine(const V& u, V& sine, double) {
 template <typename T>
 RLSV_HOST_DEVICE T cosine_turns(T turns) {
   T cosine;
-  quarter_sine(T(0.25) - (turns < T(0) ? -turns : turns), cosine, T(0));
+  quarter_sine(T(0.25) - std::fabs(turns), cosine, T(0));
   return cosine;
 }
 template <typename T>
 RLSV_HOST_DEVICE T sine_turns(T turns) {
-  const T magnitude = turns < T(0) ? -turns : turns;
-  const T folded = T(0.25) - (magnitude < T(0.25) ? T(0.25) - magnitude : magnitude - T(0.25));
+  const T folded = T(0.25) - std::fabs(std::fabs(turns) - T(0.25));
   T sine;
-  quarter_sine(turns < T(0) ? -folded : folded, sine, T(0));
+  quarter_sine(std::copysign(folded, turns), sine, T(0));
   return sine;
 }
 

@@ -4,7 +4,9 @@
 // overlap_add gathers: each thread adds the frames over its outputs in ascending order, with the
 // rounding errors kept (Accumulator), and writes them once.
 //
-// FLOORS_OVERLAP_ADD
+// Floors on an H200 at B = 8, N = 44100, T = 173, L = 2048, S = 256 in float32 (4.3 TB/s; 33.5e12
+// instructions/s), either way: 12.7 MB, 3.0 us; 10 instructions a number: 0.8 us. A multiple
+// of four as hop and length lets 16 bytes move at once, in frames the offset must be one too.
 #include "overlap_add.h"
 #include "sums.cuh"
 

@@ -7,7 +7,10 @@
 // (Accumulator), and a is a sum of two floats. Squares are floats, so targets whose samples are
 // all below 1e-23 count as silent.
 //
-// FLOORS_SI_SDR
+// Floors on an H200 at B = 8, N = 44100 in float32 (4.3 TB/s; 33.5e12 instructions/s):
+//   forward   reads x and y, once from memory: 2.8 MB, 0.7 us    36 instructions a sample: 0.4 us
+//   backward  and writes dx and dy: 5.6 MB, 1.3 us               6 instructions a sample: 0.1 us
+// Either is less than its launches take.
 #include "si_sdr.h"
 #include "sums.cuh"
 
@@ -67,7 +70,7 @@ __global__ void __launch_bounds__(kSumThreads)
   for (int64_t i = blockIdx.x; i < chunks.total; i += gridDim.x) {
     const Chunk chunk(chunks, i);
     Accumulator<T> error;
-    Scale<T> scale;
+    Scale<T> scale{};
     const auto find_scale = [&] {
       const Moments moments = add_moments(partials, chunks, chunk.row, scratch);
       if (threadIdx.x == 0) shared = Scale<T>::of(moments.scale());

@@ -10,7 +10,9 @@
 // Each lane walks down a frame, so that the cell above stays in a register; the cells beside are
 // those of the neighbouring lanes and come from the first-level cache.
 //
-// FLOORS_TOTAL_VARIATION
+// Floors on an H200 at B = 8, C = 800, T = 173 in float32 (4.3 TB/s; 33.5e12 instructions/s):
+//   forward   reads A: 4.4 MB, 1.0 us               15 instructions a cell: 0.5 us
+//   backward  reads A, writes dA: 8.9 MB, 2.1 us    20 instructions a cell: 0.7 us
 #include "reduce.cuh"
 #include "sums.cuh"
 #include "total_variation.h"
