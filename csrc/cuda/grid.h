@@ -90,7 +90,8 @@ inline Grid modulated_cosines_total_grid(int64_t taps) {
 constexpr int64_t kFrameThreads = 256, kFrameTaps = 2048;  // of one frame, what a block writes
 constexpr int64_t kOverlapThreads = 128;
 
-// No more threads than a short frame has work for.
+// No more threads than a short frame has work for; a frame of more than one pack per thread gets
+// all of them.
 inline Grid frames_grid(int64_t rows, int64_t taps, int64_t lanes) {
   const int64_t busy = round_up(divide_up(taps, lanes), 32);
   return {std::min(rows * divide_up(taps, kFrameTaps), kMaxBlocks), std::min(busy, kFrameThreads)};

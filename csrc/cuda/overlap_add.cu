@@ -13,25 +13,38 @@
 namespace rlsv_fast::cuda {
 namespace {
 
+// `value`, no less than 0 and no more than `most`.
+__device__ __forceinline__ int clamp_taps(int64_t value, int most) {
+  return value < 0 ? 0 : value > most ? most : int(value);
+}
+
 // A block takes kFrameTaps of a frame. Frames are aligned with the signal where kWidth > 1: lanes
 // lie inside it or outside it together.
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kFrameThreads)
     cut_frames(const T* __restrict__ signal, Framing shape, int64_t pieces,
                T* __restrict__ frames) {
+  constexpr int kPacks = kFrameTaps / (kFrameThreads * kWidth);
   const int64_t rows = shape.batch * shape.count;
   for (int64_t i = blockIdx.x; i < rows * pieces; i += gridDim.x) {
     const int64_t row = i / pieces, item = row / shape.count;
     const int64_t begin = (i - row * pieces) * kFrameTaps;
-    const int64_t end = begin + kFrameTaps < shape.taps ? begin + kFrameTaps : shape.taps;
-    const int64_t start = (row - item * shape.count) * shape.hop - shape.offset;  // tap 0
-    const T* from = signal + item * shape.length;
-    T* to = frames + row * shape.taps;
-#pragma unroll 4
-    for (int64_t tap = begin + threadIdx.x * kWidth; tap < end; tap += blockDim.x * kWidth) {
-      const int64_t sample = start + tap;
-      const bool inside = sample >= 0 && sample < shape.length;
-      store_lanes(inside ? load_lanes<kWidth>(from + sample) : no_lanes<kWidth, T>(), to + tap);
+    const int64_t sample = (row - item * shape.count) * shape.hop - shape.offset + begin;
+    // Of the block's taps, those before `end` exist, those in [low, high) see the signal.
+    const int end = clamp_taps(shape.taps - begin, kFrameTaps);
+    const int low = clamp_taps(-sample, end), high = clamp_taps(shape.length - sample, end);
+    const T* from = signal + item * shape.length + sample;
+    T* to = frames + row * shape.taps + begin;
+    Lanes<kWidth, T> seen[kPacks];
+#pragma unroll
+    for (int k = 0; k < kPacks; ++k) {
+      const int tap = (k * int(kFrameThreads) + int(threadIdx.x)) * kWidth;
+      seen[k] = tap >= low && tap < high ? load_lanes<kWidth>(from + tap) : no_lanes<kWidth, T>();
+    }
+#pragma unroll
+    for (int k = 0; k < kPacks; ++k) {
+      const int tap = (k * int(kFrameThreads) + int(threadIdx.x)) * kWidth;
+      if (tap < end) store_lanes(seen[k], to + tap);
     }
   }
 }
