@@ -8,7 +8,6 @@
 // Floors on an H200 at B = 8, N = 44100 in float32 (4.3 TB/s; 33.5e12 instructions/s):
 //   forward   reads x and y: 2.8 MB, 0.7 us             22 instructions a sample: 0.2 us
 //   backward  and writes dx and dy: 5.6 MB, 1.3 us      4 instructions a sample: 0.1 us
-// Either is less than a launch takes.
 #include "../decibels.h"
 #include "neg_snr.h"
 #include "sums.cuh"

@@ -10,7 +10,6 @@
 // Floors on an H200 at B = 8, N = 44100 in float32 (4.3 TB/s; 33.5e12 instructions/s):
 //   forward   reads x and y, once from memory: 2.8 MB, 0.7 us    35 instructions a sample: 0.4 us
 //   backward  and writes dx and dy: 5.6 MB, 1.3 us               6 instructions a sample: 0.1 us
-// Either is less than its launches take.
 #include "si_sdr.h"
 #include "sums.cuh"
 
