@@ -3,6 +3,7 @@
 #pragma once
 
 #include "check.h"
+#include "frame_distance_rules.h"
 
 namespace rlsv_fast {
 
@@ -38,8 +39,6 @@ inline void check_modulated_cosines_backward(const Tensor& grad, const Tensor& f
 }
 
 // frame_distance
-
-enum Normalize : int64_t { kNone = 0, kFeatures = 1, kTime = 2 };
 
 inline void check_frame_distance(const Tensor& representation, int64_t p, int64_t normalize) {
   const char* op = "frame_distance";

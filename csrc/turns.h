@@ -68,16 +68,31 @@ RLSV_HOST_DEVICE void quarter_sine(const V& u, V& sine, double) {
 template <typename T>
 RLSV_HOST_DEVICE T cosine_turns(T turns) {
   T cosine;
-  quarter_sine(T(0.25) - (turns < T(0) ? -turns : turns), cosine, T(0));
+  quarter_sine(T(0.25) - std::fabs(turns), cosine, T(0));
   return cosine;
 }
 template <typename T>
 RLSV_HOST_DEVICE T sine_turns(T turns) {
-  const T magnitude = turns < T(0) ? -turns : turns;
-  const T folded = T(0.25) - (magnitude < T(0.25) ? T(0.25) - magnitude : magnitude - T(0.25));
+  const T folded = T(0.25) - std::fabs(std::fabs(turns) - T(0.25));
   T sine;
-  quarter_sine(turns < T(0) ? -folded : folded, sine, T(0));
+  quarter_sine(std::copysign(folded, turns), sine, T(0));
   return sine;
+}
+
+// a b rounded to T: a product that no compiler may fuse with an addition, for sums of two T.
+RLSV_HOST_DEVICE float rounded_product(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+RLSV_HOST_DEVICE double rounded_product(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
 }
 
 // The carrier of one component, tap by tap: the fraction of a turn f^p l + phi / 2 pi without a
@@ -88,17 +103,16 @@ struct Carrier {
   T step, step_error, start;
 
   RLSV_HOST_DEVICE Carrier(T frequency, T phase, int64_t power)
-      : step(power == 2 ? frequency * frequency : frequency),
+      : step(power == 2 ? rounded_product(frequency, frequency) : frequency),
         step_error(power == 2 ? fused(frequency, frequency, -step) : T(0)),
         start(phase * T(0.15915494309189533577)) {
     reduce_turns<T>(start);
   }
 
-  // In [-1/2, 1/2], for 0 <= tap < 2^22.
-  RLSV_HOST_DEVICE T at(int64_t tap) const {
-    const T l = T(tap);
-    T turns = step * l;
-    const T rest = fused(step_error, l, fused(step, l, -turns));
+  // In [-1/2, 1/2], for a whole number 0 <= tap < 2^22.
+  RLSV_HOST_DEVICE T at(T tap) const {
+    T turns = rounded_product(step, tap);
+    const T rest = fused(step_error, tap, fused(step, tap, -turns));
     reduce_turns<T>(turns);
     turns = turns + (start + rest);
     reduce_turns<T>(turns);

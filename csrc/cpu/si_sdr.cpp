@@ -4,11 +4,9 @@
 // for target x and estimate y; and, with G the gradient of v (<r, x> = 0 removes da/dx, da/dy),
 //   dy = 2 G ( dv/dS a x - dv/dE r )       dx = 2 G a (dv/dE - dv/dS) r
 // E is summed in a second pass: <y, y> - a^2 <x, x> would cancel where the ratio is high.
-#include <limits>
-
 #include "chunked_sums.h"
-#include "decibels.h"
 #include "operands.h"
+#include "si_sdr_rules.h"
 
 #define RLSV_KERNEL_FILE "cpu/si_sdr.cpp"
 #include "each_simd.h"
@@ -48,10 +46,6 @@ RLSV_INLINE void sum_residual(const T* estimate, const T* target, int64_t count,
   sums[0] = sum<double>(energy);
 }
 
-struct Flow {
-  double scale, by_projection, by_residual, target;  // a, and the factors of a x, r and r (dx)
-};
-
 // grad_target may be null.
 template <typename T>
 RLSV_INLINE void backward_samples(const T* estimate, const T* target, int64_t count,
@@ -66,14 +60,6 @@ RLSV_INLINE void backward_samples(const T* estimate, const T* target, int64_t co
     if (grad_target) narrow_part(residual * flow.target, count - i, grad_target + i);
   }
 }
-
-// <y, x>, |x|^2 and E of an item, as kept for the backward pass; a is zero for a silent target.
-struct Moments {
-  double product, energy, residual;
-
-  double scale() const { return energy > 0.0 ? product / energy : 0.0; }
-  Decibels level() const { return decibels(scale() * product, residual); }
-};
 
 // Also returns the moments, shape (B, 3), float64.
 std::tuple<Tensor, Tensor> si_sdr_forward(const Tensor& estimate, const Tensor& target) {
@@ -102,8 +88,7 @@ std::tuple<Tensor, Tensor> si_sdr_forward(const Tensor& estimate, const Tensor& 
     T* out = write<T>(value);
     for (int64_t item = 0; item < items; ++item) {
       kept[item].residual = residuals[item];
-      out[item] = kept[item].energy == 0.0 ? std::numeric_limits<T>::quiet_NaN()
-                                           : T(kept[item].level().value);
+      out[item] = T(kept[item].value());
     }
   });
   return {value, moments};
@@ -127,12 +112,7 @@ std::tuple<Tensor, Tensor> si_sdr_backward(const Tensor& grad, const Tensor& est
     parallel(items * chunks, kChunk / 2, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t item = i / chunks, sample = i % chunks * kChunk;
-        const Moments& of = kept[item];
-        const Decibels level = of.level();
-        // A silent target has no value and therefore passes nothing on.
-        const double g = of.energy == 0.0 ? 0.0 : 2.0 * double(upstream[item]);
-        const Flow flow = {of.scale(), g * level.by_signal, -g * level.by_error,
-                           g * of.scale() * (level.by_error - level.by_signal)};
+        const Flow flow = flow_of(kept[item], double(upstream[item]));
         const int64_t first = item * samples + sample;
         backward_samples(y + first, x + first, std::min(kChunk, samples - sample), flow,
                          by_estimate + first, with_target ? by_target + first : nullptr);

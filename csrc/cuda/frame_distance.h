@@ -5,10 +5,9 @@
 
 #include <cstdint>
 
-namespace rlsv_fast::cuda {
+#include "../frame_distance_rules.h"
 
-// The representation is a[c, t] = A[c, t] / D[t] (features), (A[c, t] + 1/C) / E[c] (time) or A.
-enum class Normalize : int64_t { kNone = 0, kFeatures = 1, kTime = 2 };
+namespace rlsv_fast::cuda {
 
 // A representation and room for its normalised form; stride = frame_distance_stride(frames).
 template <typename T>

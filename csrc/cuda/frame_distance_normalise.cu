@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kColumnThreads, 1)
 // A warp per channel; without normalisation a copy into padded rows.
 template <typename T>
 __global__ void __launch_bounds__(kRowThreads, 2) normalise_rows(Frames<T> in, T floor) {
-  const bool scaled = in.normalize == Normalize::kTime;
+  const bool scaled = in.normalize == kTime;
   const int64_t rows = in.batch * in.channels, lane = threadIdx.x % 32;
   const int64_t count = (in.frames + 31 - lane) / 32, padded = (in.stride + 31 - lane) / 32;
   for (int64_t row = int64_t(blockIdx.x) * kRows + threadIdx.x / 32; row < rows;
@@ -158,7 +158,7 @@ cudaError_t normalise_frames(const Frames<T>& in, cudaStream_t stream) {
   Device device;
   if (const cudaError_t error = find_device(device)) return error;
   if (in.channels == 0 || in.frames == 0) return cudaSuccess;
-  if (in.normalize != Normalize::kFeatures)
+  if (in.normalize != kFeatures)
     return launch(normalise_rows<T>, row_grid(device, in.batch, in.channels), stream, in,
                   T(1.0 / double(in.channels)));
   const int64_t across = divide_up(in.stride, kColumns);
@@ -170,8 +170,8 @@ template <typename T>
 cudaError_t denormalise_gradient(const Frames<T>& in, T* gradient, cudaStream_t stream) {
   Device device;
   if (const cudaError_t error = find_device(device)) return error;
-  if (in.channels == 0 || in.frames == 0 || in.normalize == Normalize::kNone) return cudaSuccess;
-  if (in.normalize == Normalize::kTime)
+  if (in.channels == 0 || in.frames == 0 || in.normalize == kNone) return cudaSuccess;
+  if (in.normalize == kTime)
     return launch(denormalise_rows<T>, row_grid(device, in.batch, in.channels), stream, in,
                   gradient);
   const int64_t across = divide_up(in.frames, kColumns);

@@ -18,8 +18,9 @@ template <typename T>
 cudaError_t modulated_cosines_forward(const ModulatedCosines<T>& in, T* weights,
                                       cudaStream_t stream);
 
+// `partials` holds modulated_cosines_chunks(components) rows of taps where the modulator is shared.
 template <typename T>
-cudaError_t modulated_cosines_backward(const ModulatedCosines<T>& in, const T* grad,
+cudaError_t modulated_cosines_backward(const ModulatedCosines<T>& in, const T* grad, T* partials,
                                        T* grad_frequency, T* grad_phase, T* grad_modulator,
                                        cudaStream_t stream);
 
