@@ -91,7 +91,7 @@ KERNELS = [
             numbers=_numbers(1),
             operations=_pairs,
             target=0.6,
-            target_at=["B=64 T=512, p=1"],
+            target_at=[f"B=64 T=512, p={p}"],
             note="two instructions per channel and pair of the upper half",
         )
         for p in (1, 2)

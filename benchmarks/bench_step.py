@@ -129,6 +129,7 @@ class StepRow:
         return {"peak_memory_gb": float(done.stdout)}
 
     def __str__(self) -> str:
+        """Identify it in a list of tests."""
         return "-".join((self.device, self.peer, self.objective))
 
 

@@ -29,15 +29,21 @@ class Row(Protocol):
     device: str
     effort: tuple[int, int]  # rounds, calls per round, of pytest-benchmark
 
-    def prepare(self) -> Timed: ...
+    def prepare(self) -> Timed:
+        """What to time."""
+        ...
 
-    def facts(self) -> dict[str, Any]: ...
+    def facts(self) -> dict[str, Any]:
+        """What to keep beside the times."""
+        ...
 
 
 class Rows(Protocol):
     """What a `BENCHMARKS` list holds."""
 
-    def rows(self, device: str) -> Iterator[Row]: ...
+    def rows(self, device: str) -> Iterator[Row]:
+        """The numbers of one device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,14 +113,17 @@ class OperatorRow:
 
     @property
     def group(self) -> str:
+        """What is compared."""
         return f"{self.benchmark.op} {self.direction}"
 
     @property
     def shape(self) -> str:
+        """Name of the sizes."""
         return self.benchmark.shape
 
     @property
     def effort(self) -> tuple[int, int]:
+        """Rounds and calls per round; one call marks a peer of seconds."""
         return self.benchmark.effort(self.peer)
 
     def facts(self) -> dict[str, Any]:
@@ -148,6 +157,7 @@ class OperatorRow:
         return captured(timed) if self.peer == GRAPH else timed
 
     def __str__(self) -> str:
+        """Identify it in a list of tests."""
         return "-".join((self.device, self.direction, self.peer, self.shape, self.benchmark.op))
 
 
@@ -164,6 +174,7 @@ class Ceilings:
 
     @property
     def special(self) -> float:
+        """Special functions per second: 16 lanes of 128."""
         return self.float32 / 8
 
 

@@ -1,4 +1,4 @@
-"""Runs the lists of the bench files under pytest-benchmark: on the CPU, and on CUDA where present."""
+"""Runs the lists of the bench files under pytest-benchmark, on the CPU and, if present, on CUDA."""
 
 from __future__ import annotations
 
