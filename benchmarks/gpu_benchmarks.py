@@ -1,9 +1,10 @@
 """Times every kernel and every comparison on a GPU into one JSON file. Needs torch alone.
 
-Usage: python benchmarks/gpu_benchmarks.py FILE.json [--seconds 180]
+Usage: python benchmarks/gpu_benchmarks.py FILE.json [--until SECONDS]
 
 First the device's two ceilings, then kernels against their floors, then the comparisons; compiled
-peers last. What the time does not suffice for is named in the file with the reason.
+peers last. What the time does not suffice for is named in the file with the reason. Where FILE.json
+exists, what it holds is kept and the rest measured: a kernel can break its process (exit status 4).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch  # noqa: E402
 from catalogue import COMPILED, Ceilings, Kernel, Row, Target  # noqa: E402
 from timing import Timed, measure  # noqa: E402
 
+Report = dict[str, Any]
 MODULES = [path.stem for path in sorted(Path(__file__).parent.glob("bench_*.py"))]
 
 
@@ -71,7 +73,7 @@ def targets(names: Sequence[str] = MODULES) -> Iterator[tuple[str, str, Target]]
                 yield benchmark.op, benchmark.shape, target
 
 
-def kernel_result(kernel: Kernel, at: str, device: str, ceilings: Ceilings) -> dict[str, Any]:
+def kernel_result(kernel: Kernel, at: str, device: str, ceilings: Ceilings) -> Report:
     """Time and floors of a kernel at one of its sizes."""
     sizes = kernel.sizes[at]
     times = measure(kernel.prepare(sizes, device), device)
@@ -89,15 +91,24 @@ def kernel_result(kernel: Kernel, at: str, device: str, ceilings: Ceilings) -> d
     }
 
 
-def row_result(row: Row) -> dict[str, Any]:
+def row_result(row: Row) -> Report:
     """Time of one comparison; fewer repetitions where a call takes seconds."""
     slow = row.effort[1] == 1
     return {**measure(row.prepare(), row.device, warm_up=1 if slow else 3), **row.facts()}
 
 
-def run_all(write: Callable[[dict[str, Any]], None], deadline: float, device: str = "cuda") -> int:
-    """Measure everything until the deadline; returns the number of failures."""
-    report: dict[str, Any] = {
+class ContextLost(Exception):
+    """CUDA has no use for this process any more."""
+
+
+def run_all(
+    write: Callable[[Report], None],
+    deadline: float,
+    device: str = "cuda",
+    former: Report | None = None,
+) -> int:
+    """Measure what `former` lacks until the deadline; returns the number of failures."""
+    report = former or {
         "facts": {**machine.facts(), **machine.gpu_facts()},
         "targets": [
             {"group": f"{op} {target.direction}", "shape": shape, **vars(target)}
@@ -109,41 +120,57 @@ def run_all(write: Callable[[dict[str, Any]], None], deadline: float, device: st
     }
     failures = 0
 
-    def attempt(label: str, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What came of it: results, why not, or that there was no time."""
+    def attempt(label: str, act: Callable[[], Report], keep: Callable[[Report], None]) -> None:
+        """Keep what came of it: results, why not, or that there was no time."""
         nonlocal failures
         if time.monotonic() > deadline:
-            return {"skipped": "out of time"}
+            keep({"skipped": "not reached in time"})
+            return
         try:
             result = act()
-            print(f"{label}: done", flush=True)
         except ModuleNotFoundError as error:
             result = {"skipped": str(error)}
-            print(f"{label}: skipped, {error}", flush=True)
         except Exception as error:  # the others are still worth measuring
             failures += 1
             result = {"failed": f"{type(error).__name__}: {error}"[:500]}
-            print(f"{label}: FAILED, {error}", flush=True)
+        keep(result)
+        write(report)
+        print(f"{label}: {result.get('failed') or result.get('skipped') or 'done'}", flush=True)
+        if "failed" in result and device != "cpu":
+            try:
+                torch.cuda.synchronize()
+            except Exception as error:
+                raise ContextLost from error
         if device != "cpu":
             torch.cuda.empty_cache()
-        return result
 
-    for name, act in (("bandwidth", bandwidth), ("float32", addition_rate)):
-        report["ceilings"][name] = attempt(name, lambda act=act: {"per_second": act(device)})
+    def missing(part: str, known: Report) -> bool:
+        return not any(known.items() <= one.items() for one in report[part])
+
+    def append(part: str, known: Report) -> Callable[[Report], None]:
+        return lambda result: report[part].append({**known, **result})
+
+    for name, rate in (("bandwidth", bandwidth), ("float32", addition_rate)):
+        if name not in report["ceilings"]:
+            attempt(
+                name,
+                lambda rate=rate: {"per_second": rate(device)},
+                lambda result, name=name: report["ceilings"].update({name: result}),
+            )
     rates = {name: value.get("per_second") for name, value in report["ceilings"].items()}
     ceilings = Ceilings(**{name: rate for name, rate in rates.items() if rate})
     for kernel, at in ((k, at) for name in MODULES for k in kernels(name) for at in k.sizes):
-        result = attempt(
-            f"{kernel.name} [{at}]",
-            lambda kernel=kernel, at=at: kernel_result(kernel, at, device, ceilings),
-        )
-        report["kernels"].append({"kernel": kernel.name, "at": at, **result})
-        write(report)
+        known = {"kernel": kernel.name, "at": at}
+        if missing("kernels", known):
+            attempt(
+                f"{kernel.name} [{at}]",
+                lambda kernel=kernel, at=at: kernel_result(kernel, at, device, ceilings),
+                append("kernels", known),
+            )
     for row in comparisons(device):
-        result = attempt(str(row), lambda row=row: row_result(row))
         known = {"group": row.group, "shape": row.shape, "peer": row.peer}
-        report["comparisons"].append({**known, **result})
-        write(report)
+        if missing("comparisons", known):
+            attempt(str(row), lambda row=row: row_result(row), append("comparisons", known))
     report["facts"].update(
         {f"{k}_after": v for k, v in machine.gpu_facts().items() if "clock" in k}
     )
@@ -152,16 +179,23 @@ def run_all(write: Callable[[dict[str, Any]], None], deadline: float, device: st
 
 
 def main() -> int:
-    """Exit status 1 if anything failed."""
+    """Exit status 1 if anything failed, 4 if the process is of no use any more."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--until", type=float, default=float("inf"), help="of time.monotonic()")
     arguments = parser.parse_args()
+    file: Path = arguments.file
+    former = json.loads(file.read_text()) if file.exists() else None
 
-    def write(report: dict[str, Any]) -> None:
-        arguments.file.write_text(json.dumps(report, indent=1) + "\n")
+    def write(report: Report) -> None:
+        file.write_text(json.dumps(report, indent=1) + "\n")
 
-    return min(1, run_all(write, time.monotonic() + arguments.seconds))
+    try:
+        failures = run_all(write, arguments.until, former=former)
+    except ContextLost as lost:
+        print(f"CUDA context lost: {lost.__cause__}", flush=True)
+        return 4
+    return min(1, failures)
 
 
 if __name__ == "__main__":

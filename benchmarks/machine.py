@@ -34,7 +34,9 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """What git says of the tree, or "unknown"."""
+    """What COMMIT says (for a tree without its .git), else git, else "unknown"."""
+    if os.environ.get("COMMIT"):
+        return os.environ["COMMIT"]
     command = ["git", "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)

@@ -78,9 +78,22 @@ def test_a_run_ends_in_time_and_names_what_it_left_out(monkeypatch: pytest.Monke
     failures = gpu_benchmarks.run_all(reports.append, time.monotonic() - 1, "cpu")
     report = json.loads(json.dumps(reports[-1]))
     assert failures == 0
-    assert {one["skipped"] for one in report["kernels"] + report["comparisons"]} == {"out of time"}
+    assert {one["skipped"] for one in report["kernels"] + report["comparisons"]} == {
+        "not reached in time"
+    }
     text = gpu_tables.markdown({**report, "stages": []})
-    assert text.count("out of time") >= len(report["kernels"])
+    assert text.count("not reached in time") >= len(report["kernels"])
+
+
+def test_a_second_process_goes_on_where_the_first_one_broke(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu_benchmarks, "MODULES", [])
+    former = {"facts": {}, "targets": [], "ceilings": {"bandwidth": {}, "float32": {"failed": "x"}}}
+    reports: list[dict[str, Any]] = []
+    former.update(kernels=[], comparisons=[])
+    assert gpu_benchmarks.run_all(reports.append, time.monotonic() + 60, "cpu", former) == 0
+    assert reports[-1]["ceilings"] == {"bandwidth": {}, "float32": {"failed": "x"}}
 
 
 def test_jobs_run_side_by_side_and_are_stopped(tmp_path: Path) -> None:
