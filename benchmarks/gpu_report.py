@@ -10,6 +10,7 @@ whole takes less than nine minutes: every stage has an end, and what it cuts off
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -81,16 +82,17 @@ def with_package(**more: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths), **more}
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process with its children: it leads a group of its own."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, how)
-            process.wait(timeout=5)
-        except ProcessLookupError:
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes and their children, politely first: pytest then still sums up."""
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, how)  # each leads a group of its own
+        patience = time.monotonic() + 5
+        while any(one.poll() is None for one in processes) and time.monotonic() < patience:
+            time.sleep(0.1)
+        if all(one.poll() is not None for one in processes):
             return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def run_together(jobs: Sequence[Job], logs: Path, end: float) -> None:
@@ -110,18 +112,16 @@ def run_together(jobs: Sequence[Job], logs: Path, end: float) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-    while running:
-        late = time.monotonic() > end
+    while running and time.monotonic() < end:
         for index, process in list(running.items()):
-            if process.poll() is None and not late:
-                continue
-            if process.returncode is None:
-                _stop(process)
-            else:
+            if process.poll() is not None:
                 jobs[index].status = process.returncode
-            jobs[index].seconds = time.monotonic() - start
-            del running[index]
+                jobs[index].seconds = time.monotonic() - start
+                del running[index]
         time.sleep(0.1)
+    _stop(list(running.values()))
+    for index in running:
+        jobs[index].seconds = time.monotonic() - start
     for job, file in zip(jobs, files, strict=True):
         job.output = clipped(file.read_text(errors="replace"))
     shutil.rmtree(logs)
@@ -201,7 +201,8 @@ def find_sanitizer() -> str | None:
 
 def selections() -> dict[str, str]:
     """What pytest's -k is for every part: together all GPU tests, each once."""
-    chosen, taken = {}, []
+    chosen: dict[str, str] = {}
+    taken: list[str] = []
     for name, words in OPERATORS.items():
         others = f" and not ({' or '.join(taken)})" if taken else ""
         chosen[name] = f"cuda and ({words}){others}"

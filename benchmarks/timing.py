@@ -99,14 +99,24 @@ def _cpu_rounds(run: Callable[[], Any], rounds: int, iterations: int) -> list[fl
 
 
 def measure(
-    timed: Timed, device: str, *, rounds: int = 20, least: float = 2e-3, warm_up: int = 3
+    timed: Timed,
+    device: str,
+    *,
+    rounds: int = 20,
+    least: float = 2e-3,
+    most: float = 30.0,
+    warm_up: int = 3,
 ) -> dict[str, float]:
-    """Seconds per call: median, least and spread of `rounds` rounds of at least `least` seconds."""
+    """Seconds per call: median, least and spread of rounds of at least `least` seconds.
+
+    What takes so long that `rounds` would need more than `most` seconds is repeated less often.
+    """
     clock = _cpu_rounds if device == "cpu" else _cuda_rounds
     for _ in range(warm_up):
         timed.run()
-    once = clock(timed.run, 1, 1)[0]
-    iterations = max(1, min(1000, round(least / max(once, 1e-9))))
+    once = max(clock(timed.run, 1, 1)[0], 1e-9)
+    rounds = max(3, min(rounds, int(most / once)))
+    iterations = max(1, min(1000, round(least / once)))
     seconds = [s / (iterations * timed.calls) for s in clock(timed.run, rounds, iterations)]
     low, _, high = statistics.quantiles(seconds, n=4)
     return {
