@@ -1,12 +1,14 @@
 # make demo | test | lint | bench     Set-up is part of every target: .venv, pinned packages, build.
+# make gpu-report [OUT=gpu-report] [PYTHON=python3]     No set-up: PYTHON has torch with CUDA, see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 TORCH ?= torch==2.13.0
 DEMO ?= demo
+OUT ?= gpu-report
 export RLSV_FAST_CUDA ?= auto
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench gpu-report clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -24,6 +26,9 @@ lint: $(VENV)/linters
 bench: $(VENV)/tests
 	$(RUN) -m pytest benchmarks --benchmark-json=benchmarks/results/latest.json
 	$(RUN) benchmarks/report.py benchmarks/results/latest.json
+
+gpu-report:
+	@$(PYTHON) benchmarks/gpu_report.py --out "$(OUT)"
 
 # torch first and pinned: the extension compiles against the torch that it will run with.
 $(VENV)/packages: pyproject.toml

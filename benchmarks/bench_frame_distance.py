@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import published
-import pytest
 import torch
-from conftest import DIRECTIONS, Measure
+from catalogue import Benchmark, Kernel, Row, Sizes, Target
 from shapes import P2
 from torch import Tensor
 
-from rlsv_fast import ops
+from rlsv_fast import ops, reference
+
+PUBLISHED = "published loop"
 
 
 def _cdist(representation: Tensor, p: int) -> Tensor:
@@ -20,29 +22,93 @@ def _cdist(representation: Tensor, p: int) -> Tensor:
     return torch.cdist(scaled, scaled, p=p).mean(0)
 
 
-def _fused(representation: Tensor, p: int) -> Tensor:
-    return ops.frame_distance(representation, p=p, normalize="time", reduce="mean")
+def _peers(p: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    return {
+        "fused": lambda a: ops.frame_distance(a, p=p, normalize="time", reduce="mean"),
+        PUBLISHED: lambda a: published.cost_matrix(a, p),
+        "torch.cdist": lambda a: _cdist(a, p),
+    }
 
 
-PEERS: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "fused": _fused,
-    "published loop": published.cost_matrix,
-    "torch.cdist": _cdist,
+def _plain(p: int) -> Callable[[Tensor], Tensor]:
+    return lambda a: reference.frame_distance(a, p=p, normalize="time", reduce="mean")
+
+
+def _representation(sizes: Sizes, device: str) -> Tensor:
+    return torch.relu(torch.randn(sizes["B"], sizes["C"], sizes["T"], device=device))
+
+
+BENCHMARKS = [
+    Benchmark(
+        f"frame_distance p={p}",
+        "P2",
+        lambda device: (_representation(P2, device).requires_grad_(),),
+        _peers(p),
+        plain=_plain(p),
+        effort=lambda peer: (3, 1) if peer == PUBLISHED else (10, 3),
+        targets=[Target("forward+backward", than=PUBLISHED, times=20)],
+    )
+    for p in (1, 2)
+]
+
+
+def _arguments(p: int) -> Callable[..., tuple[Any, ...]]:
+    def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+        return _representation(sizes, device).to(dtype), p, 1
+
+    return make
+
+
+def _backward(p: int) -> Callable[..., tuple[Any, ...]]:
+    def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+        representation = _representation(sizes, device).to(dtype)
+        distance = torch.ops.rlsv_fast._frame_distance_forward(representation, p, 1)
+        return torch.randn_like(distance), representation, distance, p, 1
+
+    return make
+
+
+_SIZES = {
+    "P2": {axis: P2[axis] for axis in "BCT"},
+    "B=64 T=512": {"B": 64, "C": 800, "T": 512},
 }
 
 
-@pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize("p", [1, 2])
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_frame_distance(measure_operator: Measure, peer: str, p: int, direction: str) -> None:
-    slow = peer == "published loop"
-    measure_operator(
-        lambda representation: PEERS[peer](representation, p),
-        torch.relu(torch.randn(P2["B"], P2["C"], P2["T"])).requires_grad_(),
-        op=f"frame_distance p={p}",
-        direction=direction,
-        peer=peer,
-        shape="P2",
-        rounds=3 if slow else 10,
-        iterations=1 if slow else 3,
-    )
+def _pairs(sizes: Sizes) -> int:
+    return sizes["B"] * sizes["C"] * sizes["T"] * (sizes["T"] - 1)
+
+
+def _numbers(times: int) -> Callable[[Sizes], float]:
+    return lambda n: times * n["B"] * (n["C"] * n["T"] + n["T"] ** 2)
+
+
+KERNELS = [
+    *(
+        Kernel(
+            "frame_distance_forward",
+            {f"{name}, p={p}": sizes for name, sizes in _SIZES.items()},
+            _arguments(p),
+            numbers=_numbers(1),
+            operations=_pairs,
+            target=0.6,
+            target_at=[f"B=64 T=512, p={p}"],
+            note="two instructions per channel and pair of the upper half",
+        )
+        for p in (1, 2)
+    ),
+    *(
+        Kernel(
+            "frame_distance_backward",
+            {f"{name}, p={p}": sizes for name, sizes in _SIZES.items()},
+            _backward(p),
+            numbers=_numbers(2),
+            operations=lambda n: 2 * _pairs(n),
+            note="read A, M and G, write dA; two instructions per channel and ordered pair",
+        )
+        for p in (1, 2)
+    ),
+]
+
+
+def test_frame_distance(measure: Callable[[Row], None], row: Row) -> None:
+    measure(row)

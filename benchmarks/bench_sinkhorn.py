@@ -8,11 +8,11 @@ algorithm in plain PyTorch, with Cholesky: the ratio against it is what the kern
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import published
-import pytest
 import torch
-from conftest import DIRECTIONS, Measure
+from catalogue import GRAPH, Benchmark, Kernel, Row, Sizes, Target
 from torch import Tensor
 
 from rlsv_fast import ops, reference
@@ -26,11 +26,11 @@ def _published(cost: Tensor) -> Tensor:
     return torch.stack([published.sinkhorn_distance(item, EPSILON, ITERATIONS) for item in cost])
 
 
-def _fused(**options: object) -> Callable[[Tensor], Tensor]:
+def _fused(**options: Any) -> Callable[[Tensor], Tensor]:
     return lambda cost: ops.sinkhorn_distance(cost, EPSILON, **options)
 
 
-def _reference(**options: object) -> Callable[[Tensor], Tensor]:
+def _reference(**options: Any) -> Callable[[Tensor], Tensor]:
     return lambda cost: reference.sinkhorn_distance(cost, EPSILON, **options)
 
 
@@ -43,29 +43,150 @@ PEERS: dict[str, Callable[[Tensor], Tensor]] = {
     "published loop": _published,
 }
 SLOW = ("reference log domain", "published loop")
+BOTH = "forward+backward"
 
 
-def _self_cost(items: int, frames: int) -> Tensor:
+def _effort(peer: str) -> tuple[int, int]:
+    if peer in SLOW:
+        return 2, 1
+    return 10, 3 if "unrolled" in peer or "general" in peer else 50
+
+
+def _self_cost(items: int, frames: int, device: str) -> Tensor:
     """Distances of music-like frames (a few loud components), scaled to the mean of real ones."""
-    representation = torch.rand(items, 200, frames) ** 4 * torch.rand(items, 200, 1)
+    loud = torch.rand(items, 200, 1, device=device)
+    representation = torch.rand(items, 200, frames, device=device) ** 4 * loud
     cost = ops.frame_distance(representation, normalize="time")
     return cost * (6.7 / cost.mean())
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_sinkhorn_distance(
-    measure_operator: Measure, peer: str, shape: str, direction: str
-) -> None:
-    slow = peer in SLOW
-    measure_operator(
-        PEERS[peer],
-        _self_cost(*SHAPES[shape]).requires_grad_(),
-        op="sinkhorn_distance",
-        direction=direction,
-        peer=peer,
-        shape=shape,
-        rounds=2 if slow else 10,
-        iterations=1 if slow else (3 if "unrolled" in peer or "general" in peer else 50),
+BENCHMARKS = [
+    Benchmark(
+        "sinkhorn_distance",
+        shape,
+        lambda device, shape=shape: (_self_cost(*SHAPES[shape], device).requires_grad_(),),
+        PEERS,
+        effort=_effort,
+        # Seconds per call for the launches of 1000 iterations: on a GPU where targets ask for it.
+        cuda_only=dict.fromkeys(SLOW, [BOTH] if shape == "B8 T173" else []),
+        targets=[
+            *(
+                Target(BOTH, peer, than, times)
+                for peer in ("fused general", "fused unrolled")
+                for than, times in (("reference log domain", 50), ("published loop", 20))
+            ),
+            Target(BOTH, GRAPH, seconds=100e-6),
+        ]
+        if shape == "B8 T173"
+        else [],
     )
+    for shape in SHAPES
+]
+
+
+def _problem(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    items, frames = sizes["B"], sizes["T"]
+    mass = torch.full((items, frames), 1 / frames, device=device, dtype=dtype)
+    epsilon = torch.full((items,), EPSILON, device=device, dtype=dtype)
+    return _self_cost(items, frames, device).to(dtype), epsilon, mass, mass
+
+
+def _forward(symmetric: bool) -> Callable[..., tuple[Any, ...]]:
+    def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+        problem = _problem(sizes, device, dtype)
+        if symmetric:
+            return *problem, 1000, 1e-6, True, True
+        return *problem, sizes["I"], 0.0, False, True
+
+    return make
+
+
+def _backward(symmetric: bool) -> Callable[..., tuple[Any, ...]]:
+    def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+        arguments = _forward(symmetric)(sizes, device, dtype)
+        distance, plan, f, g, *_ = torch.ops.rlsv_fast._sinkhorn_forward(*arguments)
+        cost, epsilon = arguments[:2]
+        return torch.rand_like(distance), cost, plan, f, g, epsilon, symmetric, True
+
+    return make
+
+
+def _unrolled(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+    return *_problem(sizes, device, dtype), sizes["I"]
+
+
+def _unrolled_backward(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+    *problem, iterations = _unrolled(sizes, device, dtype)
+    distance, potentials, _ = torch.ops.rlsv_fast._sinkhorn_unrolled_forward(*problem, iterations)
+    return (torch.rand_like(distance), *problem, potentials)
+
+
+_SIZES = {"B8 T173": {"B": 8, "T": 173, "I": 1000}, "B132 T173": {"B": 132, "T": 173, "I": 1000}}
+
+
+def _named(kind: str) -> dict[str, Sizes]:
+    return {f"{name}, {kind}": sizes for name, sizes in _SIZES.items()}
+
+
+def _cells(sizes: Sizes) -> int:
+    return sizes["B"] * sizes["T"] ** 2
+
+
+KERNELS = [
+    Kernel(
+        "sinkhorn_forward",
+        _named("symmetric"),
+        _forward(True),
+        numbers=lambda n: 2 * _cells(n),
+        operations=lambda n: 10 * _cells(n),
+        special=_cells,
+        note="read M, write P; one exponential per cell, some 10 products with the kernel",
+    ),
+    Kernel(
+        "sinkhorn_forward",
+        _named("1000 iterations"),
+        _forward(False),
+        numbers=lambda n: 2 * _cells(n),
+        operations=lambda n: 2 * n["I"] * _cells(n),
+        special=_cells,
+        note="two multiply-adds per cell and iteration",
+    ),
+    Kernel(
+        "sinkhorn_backward",
+        _named("symmetric"),
+        _backward(True),
+        numbers=lambda n: 3 * _cells(n),
+        operations=lambda n: n["B"] * n["T"] ** 3 / 6,
+        note="read M and P, write dM; a Cholesky factorisation",
+    ),
+    Kernel(
+        "sinkhorn_backward",
+        _named("general"),
+        _backward(False),
+        numbers=lambda n: 3 * _cells(n),
+        operations=lambda n: n["B"] * n["T"] ** 3 * (1 / 2 + 1 / 6),
+        note="the Schur complement P' diag(1/r) P and its Cholesky factorisation",
+    ),
+    Kernel(
+        "sinkhorn_unrolled_forward",
+        _named("1000 iterations"),
+        _unrolled,
+        numbers=lambda n: _cells(n) + 2 * n["I"] * n["B"] * n["T"],
+        operations=lambda n: 2 * n["I"] * _cells(n),
+        special=_cells,
+        note="potentials of every iteration written",
+    ),
+    Kernel(
+        "sinkhorn_unrolled_backward",
+        _named("1000 iterations"),
+        _unrolled_backward,
+        numbers=lambda n: 2 * _cells(n) + 2 * n["I"] * n["B"] * n["T"],
+        operations=lambda n: 6 * n["I"] * _cells(n),
+        special=_cells,
+        note="per iteration two products, two transposed ones, two outer products",
+    ),
+]
+
+
+def test_sinkhorn_distance(measure: Callable[[Row], None], row: Row) -> None:
+    measure(row)

@@ -8,3 +8,6 @@ SMALL = {"B": 2, "N": 16000, "C": 64, "L": 512, "S": 128, "T": 125}
 """A batch at which call overhead shows."""
 
 SHAPES = {"P2": P2, "small": SMALL}
+
+LARGE_BATCH = {**P2, "B": 64}
+"""Eight of the paper's batches at once: enough work to fill a large GPU."""

@@ -9,19 +9,33 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests with a `device` argument run on the CPU, and on CUDA where there is one."""
-    if "device" in metafunc.fixturenames:
-        metafunc.parametrize("device", ["cpu", "cuda"], indirect=True)
+    """Tests with a `device` argument run on the CPU, and on CUDA where there is one; with `cuda`,
+    there only.
+    """
+    for name, devices in (("device", ["cpu", "cuda"]), ("cuda", ["cuda"])):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, devices, indirect=True)
+
+
+def require(device: str) -> str:
+    """The device; FAIL_WITHOUT_CUDA=1 turns the skip without a GPU into a failure."""
+    if device == "cuda" and not torch.cuda.is_available():
+        if os.environ.get("FAIL_WITHOUT_CUDA") == "1":
+            pytest.fail("FAIL_WITHOUT_CUDA is set and no CUDA device is visible")
+        pytest.skip("no CUDA device")
+    return device
 
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> str:
-    """The device of a test; FAIL_WITHOUT_CUDA=1 turns the skip without a GPU into a failure."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        if os.environ.get("FAIL_WITHOUT_CUDA") == "1":
-            pytest.fail("FAIL_WITHOUT_CUDA is set and no CUDA device is visible")
-        pytest.skip("no CUDA device")
-    return str(request.param)
+    """The device of a test, "cpu" or "cuda"."""
+    return require(request.param)
+
+
+@pytest.fixture
+def cuda(request: pytest.FixtureRequest) -> str:
+    """The device "cuda", for tests of what only a GPU has."""
+    return require(request.param)
 
 
 @pytest.fixture(autouse=True)
