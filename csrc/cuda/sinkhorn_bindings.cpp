@@ -2,6 +2,8 @@
 #include "../operands.h"
 #include "launch.h"
 #include "sinkhorn.h"
+#include "sinkhorn_gradient.h"
+#include "sinkhorn_reverse.h"
 
 namespace rlsv_fast {
 namespace {
@@ -81,6 +83,65 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_unrolled_forward(const Tensor& cost,
   return {distance, potentials, error};
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_backward(const Tensor& grad, const Tensor& cost,
+                                                             const Tensor& plan, const Tensor& f,
+                                                             const Tensor& g, const Tensor& epsilon,
+                                                             bool symmetric, bool distance) {
+  check_sinkhorn_backward(grad, cost, plan, f, g, epsilon, distance);
+  const Launch launch(cost, "sinkhorn");
+  Tensor grad_cost = torch::stable::empty_like(cost);
+  Tensor grad_epsilon = torch::stable::empty_like(epsilon);
+  Tensor grad_row = torch::stable::empty_like(f), grad_column = torch::stable::empty_like(g);
+  dispatch_floating(cost, "sinkhorn", [&](auto zero) {
+    using T = decltype(zero);
+    const cuda::SinkhornGradient<T> in{read<T>(grad),
+                                       read<T>(cost),
+                                       read<T>(plan),
+                                       read<T>(f),
+                                       read<T>(g),
+                                       read<T>(epsilon),
+                                       cost.size(0),
+                                       cost.size(1),
+                                       cost.size(2),
+                                       symmetric,
+                                       distance,
+                                       write<T>(grad_cost),
+                                       write<T>(grad_epsilon),
+                                       write<T>(grad_row),
+                                       write<T>(grad_column)};
+    int64_t count = 0;
+    launch.check(cuda::sinkhorn_gradient_workspace(in, count));
+    Tensor workspace = torch::stable::new_empty(cost, {count}, ScalarType::Double);
+    Tensor failed = torch::stable::new_empty(cost, {cost.size(0)}, ScalarType::Bool);
+    launch.check(cuda::sinkhorn_gradient(in, write<double>(workspace), write<bool>(failed),
+                                         launch.stream()));
+  });
+  return {grad_cost, grad_epsilon, grad_row, grad_column};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_unrolled_backward(
+    const Tensor& grad, const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+    const Tensor& column, const Tensor& potentials) {
+  check_sinkhorn_unrolled_backward(grad, cost, epsilon, row, column, potentials);
+  const Launch launch(cost, "sinkhorn");
+  Tensor grad_cost = torch::stable::empty_like(cost);
+  Tensor grad_epsilon = torch::stable::empty_like(epsilon);
+  Tensor grad_row = torch::stable::empty_like(row), grad_column = torch::stable::empty_like(column);
+  dispatch_floating(cost, "sinkhorn", [&](auto zero) {
+    using T = decltype(zero);
+    const cuda::SinkhornReverse<T> in{
+        read<T>(grad),      read<T>(cost),          read<T>(epsilon),    read<T>(row),
+        read<T>(column),    read<T>(potentials),    cost.size(0),        cost.size(1),
+        cost.size(2),       potentials.size(1) - 1, write<T>(grad_cost), write<T>(grad_epsilon),
+        write<T>(grad_row), write<T>(grad_column)};
+    int64_t count = 0;
+    launch.check(cuda::sinkhorn_reverse_workspace(in, count));
+    Tensor workspace = torch::stable::new_empty(cost, {count});
+    launch.check(cuda::sinkhorn_reverse(in, write<T>(workspace), launch.stream()));
+  });
+  return {grad_cost, grad_epsilon, grad_row, grad_column};
+}
+
 }  // namespace
 }  // namespace rlsv_fast
 
@@ -88,4 +149,6 @@ STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CUDA, m) {
   using namespace rlsv_fast;
   m.impl("_sinkhorn_forward", TORCH_BOX(&Contiguous<&sinkhorn_forward>::call));
   m.impl("_sinkhorn_unrolled_forward", TORCH_BOX(&Contiguous<&sinkhorn_unrolled_forward>::call));
+  m.impl("_sinkhorn_backward", TORCH_BOX(&Contiguous<&sinkhorn_backward>::call));
+  m.impl("_sinkhorn_unrolled_backward", TORCH_BOX(&Contiguous<&sinkhorn_unrolled_backward>::call));
 }
