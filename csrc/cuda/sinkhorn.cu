@@ -5,6 +5,15 @@
 // is the row minimum, with K_ij = exp(-M_ij / eps), 0 <= i, j < N:
 //   x = sqrt(a / K 1);   repeat  t = K x,  x <- x^(1-w) (a / t)^w,  w = 1, 1/2, 2/3, 1, ...
 // As cpu/sinkhorn.cpp, which says why; a problem on which this fails goes on as a general one.
+//
+// Floors on an H200 (1.75 GHz), float, N = M = 173, any B up to its 132 processors. An iteration of
+// either kind reads K once from shared memory, 173 x 176 x 4 bytes at 128 a clock: 951 clocks, 0.54
+// us; its operations, 2 NM for a general one, take half of that, N M for a symmetric one a quarter.
+// B = 8, 1000 iterations: 0.54 ms, beside which the start (2 NM exponentials, four passes over M),
+// the plan, and 0.96 MB read and written at 4.3 TB/s (0.4 us) vanish. Symmetric, 9 iterations: 10
+// products 5.4 us, NM exponentials of 14 instructions at 128 a clock 1.9 us, M read twice and P
+// written once at 64 bytes a clock 3.2 us: about 10 us. Longer than shared memory: K comes from the
+// L2 cache at half the rate, and twice per general iteration where it is wider than a panel.
 #include "sinkhorn_general.cuh"
 
 namespace rlsv_fast::cuda {
@@ -67,7 +76,7 @@ struct Symmetric {
     return tally<kWarps>(gap, nothing, space.narrow_slots());
   }
 
-  __device__ __forceinline__ void update(int64_t step) {
+  __device__ __forceinline__ void update(int step) {
     const T w = step % 3 == 0 ? T(1) : step % 3 == 1 ? T(1) / 2 : T(2) / 3;
     for (int i = threadIdx.x; i < problem.rows; i += kThreads)
       space.y[i] *= power(problem.row[i], space.x_next[i], w);
@@ -79,13 +88,13 @@ template <typename T, int kWarps, bool kResident>
 __device__ __forceinline__ Outcome<T> solve_symmetric(const Problem<T>& problem,
                                                       Space<T, kWarps, kResident>& space,
                                                       double tolerance, int64_t max_iterations) {
-  const T enough = T(tolerance * problem.mass), noise = T(Limits<T>::kNoise * problem.mass);
+  const T enough = T(tolerance) * problem.mass, noise = T(Limits<T>::kNoise) * problem.mass;
   Symmetric<T, kWarps, kResident> path{problem, space};
   if (!path.start()) return {false, 0, T(0)};
   T best = T(INFINITY);
   int since = 0;
 #pragma unroll 1
-  for (int64_t step = 0;; ++step) {
+  for (int step = 0;; ++step) {
     const T error = path.measure();
     if (error <= enough || step == max_iterations) return {error < T(INFINITY), step, error};
     since = error < best ? 0 : since + 1;
@@ -102,7 +111,7 @@ __device__ __forceinline__ Outcome<T> solve_general(const Problem<T>& problem,
                                                     Space<T, kWarps, kResident>& space,
                                                     double tolerance, int64_t steps,
                                                     int64_t max_iterations, T* f, T* g) {
-  const T enough = T(tolerance * problem.mass), noise = T(Limits<T>::kNoise * problem.mass);
+  const T enough = T(tolerance) * problem.mass, noise = T(Limits<T>::kNoise) * problem.mass;
   General<T, kWarps, kResident> path(problem, space);
   if (!path.finite()) return {false, 0, T(0)};
   if (steps >= max_iterations) {
@@ -138,7 +147,7 @@ __global__ void __launch_bounds__(kWarps* int(kWarp), 1)
     T *f = out.f + item * in.rows, *g = out.g + item * in.columns;
     Outcome<T> outcome{false, 0, T(0)};
     bool by_symmetry = false;
-    if (problem.epsilon > T(0) && problem.mass > 0) {
+    if (problem.epsilon > T(0) && problem.mass > T(0)) {
       if (in.symmetric) {
         outcome = solve_symmetric(problem, space, in.tolerance, in.max_iterations);
         by_symmetry = outcome.solved;
@@ -158,9 +167,9 @@ __global__ void __launch_bounds__(kWarps* int(kWarp), 1)
         General<T, kWarps, kResident>(problem, space).write_potentials(to_cost, f, g);
       }
       distance = write_plan(problem, space, by_symmetry ? space.y : space.x, space.y, plan);
-      error = T(double(outcome.error) / problem.mass);
+      error = outcome.error / problem.mass;
     } else {  // without mass the plan is 0; anything else has no plan
-      const bool empty = problem.epsilon > T(0) && problem.mass == 0;
+      const bool empty = problem.epsilon > T(0) && problem.mass == T(0);
       const T potential = empty ? -T(INFINITY) : T(NAN);
       distance = error = empty ? T(0) : T(NAN);
       fill<kWarps>(f, in.rows, potential);

@@ -12,12 +12,12 @@ namespace rlsv_fast::cuda {
 
 constexpr int kGroup = 4;
 
-// A panel: the columns that a warp holds at once, kStrip per lane. As in grid.h.
+// A panel: the columns that a warp holds at once, as in grid.h.
 template <typename T>
 struct Panel {
   static constexpr int kLanes = Pack<T>::kLanes;
   static constexpr int kColumns = int(sinkhorn_panel(sizeof(T)));
-  static constexpr int kStrip = kColumns / int(kWarp), kPacks = kStrip / kLanes;
+  static constexpr int kPacks = kColumns / (int(kWarp) * kLanes);
 };
 
 // A matrix whose rows are padded with zeros to whole packs, 16-byte aligned; kNarrow: of one panel.
@@ -68,18 +68,33 @@ __device__ __forceinline__ void spread_four(T value, T (&every)[kGroup]) {
   for (int k = 0; k < kGroup; ++k) every[k] = __shfl_sync(kEveryLane, value, k);
 }
 
+// Combines values pairwise, in a fixed order.
+template <int kCount, typename T, typename Combine>
+__device__ __forceinline__ T combine_pairs(const T* value, Combine combine) {
+  if constexpr (kCount == 1)
+    return *value;
+  else
+    return combine(combine_pairs<kCount / 2>(value, combine),
+                   combine_pairs<kCount / 2>(value + kCount / 2, combine));
+}
+
 // Adds a value per thread and joins a flag per thread; every thread gets both. One barrier, after
 // which writes made before are seen. `slots`, one per warp in shared memory, may be written again
 // only behind a further barrier.
 template <int kWarps, typename T>
 __device__ __forceinline__ T tally(T value, bool& flag, T* slots) {
+  constexpr int kLanes = Pack<T>::kLanes;
   value = warp_reduce(value);
   if (threadIdx.x % kWarp == 0) slots[threadIdx.x / kWarp] = value;
   flag = __syncthreads_or(flag);
-  value = slots[0];
+  T every[kWarps];
 #pragma unroll
-  for (int warp = 1; warp < kWarps; ++warp) value += slots[warp];
-  return value;
+  for (int p = 0; p < kWarps / kLanes; ++p) {
+    const Pack<T> pack = reinterpret_cast<const Pack<T>*>(slots)[p];
+#pragma unroll
+    for (int c = 0; c < kLanes; ++c) every[p * kLanes + c] = pack.lane[c];
+  }
+  return combine_pairs<kWarps>(every, Sum{});
 }
 
 // One panel of a padded vector, as a lane sees it; zero past the end.
@@ -155,10 +170,10 @@ __device__ __forceinline__ void join_strips(const T* scratch, int width, int pan
   __syncthreads();
   const int j = threadIdx.x;  // a panel has no more columns than the block has threads
   if (panel + j >= columns || j >= width) return;
-  T total = scratch[j];
+  T every[kWarps];
 #pragma unroll
-  for (int warp = 1; warp < kWarps; ++warp) total = combine(total, scratch[warp * width + j]);
-  finish(panel + j, total);
+  for (int warp = 0; warp < kWarps; ++warp) every[warp] = scratch[warp * width + j];
+  finish(panel + j, combine_pairs<kWarps>(every, combine));
 }
 
 // finish(i, sum_j K_ij y_j), called by one lane per row. `y` is padded with zeros.
@@ -188,7 +203,7 @@ __device__ __forceinline__ void multiply(const Matrix<T, kNarrow>& matrix, const
 template <int kWarps, typename T, bool kNarrow, typename Finish>
 __device__ __forceinline__ void multiply_transposed(const Matrix<T, kNarrow>& matrix,
                                                     const T* weights, T* scratch, Finish finish) {
-  const int warp = warp_index(), lane = lane_index();
+  const int warp = warp_index();
 #pragma unroll 1
   for (int panel = 0; panel < matrix.end(); panel += Panel<T>::kColumns) {
     Pack<T> sums[Panel<T>::kPacks] = {};
@@ -241,34 +256,40 @@ __device__ __forceinline__ void sweep(const Matrix<T, kNarrow>& matrix, const T*
   join_strips<kWarps>(scratch, matrix.stride, 0, matrix.columns, finish);
 }
 
-// Four rows of an unpadded matrix (N, M): combines value(k, j, entry) along row first + k; lane l
-// gets the result of row first + l % 4. Entry (k, j) is always seen by lane j % 32.
+// Calls value(k, c, j, entry) for four rows of an unpadded matrix (N, M) and the columns j = start
+// + 32 c + lane, 0 <= c < kLanes, after loading all of them.
+template <typename T, typename Value>
+__device__ __forceinline__ void visit(const T* entries, int first, int rows, int start, int columns,
+                                      Value value) {
+  constexpr int kColumns = Panel<T>::kLanes;
+  T entry[kGroup][kColumns];
+#pragma unroll
+  for (int k = 0; k < kGroup; ++k)
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int j = start + c * int(kWarp) + lane_index();
+      if (first + k < rows && j < columns) entry[k][c] = entries[int64_t(first + k) * columns + j];
+    }
+#pragma unroll
+  for (int k = 0; k < kGroup; ++k)
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int j = start + c * int(kWarp) + lane_index();
+      if (first + k < rows && j < columns) value(k, c, j, entry[k][c]);
+    }
+}
+
+// Four rows of an unpadded matrix: combines value(k, j, entry) along row first + k; lane l gets the
+// result of row first + l % 4. Entry (k, j) is always seen by lane j % 32.
 template <typename T, typename Value, typename Combine = Sum>
 __device__ __forceinline__ T reduce_rows(const T* entries, int first, int rows, int columns,
                                          T initial, Value value, Combine combine = {}) {
-  constexpr int kBatch = Panel<T>::kLanes;  // columns in flight
   T partial[kGroup] = {initial, initial, initial, initial};
-  const int lane = lane_index();
 #pragma unroll 1
-  for (int start = 0; start < columns; start += kBatch * kWarp) {
-    T entry[kGroup][kBatch];
-#pragma unroll
-    for (int k = 0; k < kGroup; ++k)
-#pragma unroll
-      for (int c = 0; c < kBatch; ++c) {
-        const int j = start + c * int(kWarp) + lane;
-        if (first + k < rows && j < columns)
-          entry[k][c] = entries[int64_t(first + k) * columns + j];
-      }
-#pragma unroll
-    for (int k = 0; k < kGroup; ++k)
-#pragma unroll
-      for (int c = 0; c < kBatch; ++c) {
-        const int j = start + c * int(kWarp) + lane;
-        if (first + k < rows && j < columns)
-          partial[k] = combine(partial[k], value(k, j, entry[k][c]));
-      }
-  }
+  for (int start = 0; start < columns; start += Panel<T>::kLanes * int(kWarp))
+    visit(entries, first, rows, start, columns, [&](int k, int, int j, T entry) {
+      partial[k] = combine(partial[k], value(k, j, entry));
+    });
   return reduce_four(partial, combine);
 }
 
@@ -278,33 +299,24 @@ template <int kWarps, typename T, typename Value, typename Finish, typename Comb
 __device__ __forceinline__ void reduce_columns(const T* entries, int rows, int columns, T* scratch,
                                                T initial, Value value, Finish finish,
                                                Combine combine = {}) {
-  constexpr int kBatch = Panel<T>::kLanes;
+  constexpr int kColumns = Panel<T>::kLanes;
   const int warp = warp_index(), lane = lane_index();
 #pragma unroll 1
-  for (int panel = 0; panel < columns; panel += kBatch * int(kWarp)) {
-    T partial[kBatch];
+  for (int start = 0; start < columns; start += kColumns * int(kWarp)) {
+    T partial[kColumns];
 #pragma unroll
-    for (int c = 0; c < kBatch; ++c) partial[c] = initial;
+    for (int c = 0; c < kColumns; ++c) partial[c] = initial;
 #pragma unroll 1
-    for (int i = warp; i < rows; i += kWarps) {
-      T entry[kBatch];
+    for (int first = warp * kGroup; first < rows; first += kWarps * kGroup)
+      visit(entries, first, rows, start, columns, [&](int k, int c, int j, T entry) {
+        partial[c] = combine(partial[c], value(first + k, j, entry));
+      });
+    const int width = panel_width(columns, start, kColumns * int(kWarp));
+    if (start > 0) __syncthreads();
 #pragma unroll
-      for (int c = 0; c < kBatch; ++c) {
-        const int j = panel + c * int(kWarp) + lane;
-        if (j < columns) entry[c] = entries[int64_t(i) * columns + j];
-      }
-#pragma unroll
-      for (int c = 0; c < kBatch; ++c) {
-        const int j = panel + c * int(kWarp) + lane;
-        if (j < columns) partial[c] = combine(partial[c], value(i, j, entry[c]));
-      }
-    }
-    const int width = panel_width(columns, panel, kBatch * int(kWarp));
-    if (panel > 0) __syncthreads();
-#pragma unroll
-    for (int c = 0; c < kBatch; ++c)
+    for (int c = 0; c < kColumns; ++c)
       if (c * int(kWarp) + lane < width) scratch[warp * width + c * int(kWarp) + lane] = partial[c];
-    join_strips<kWarps>(scratch, width, panel, columns, finish, combine);
+    join_strips<kWarps>(scratch, width, start, columns, finish, combine);
   }
 }
 

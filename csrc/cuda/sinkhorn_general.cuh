@@ -66,8 +66,7 @@ template <typename T>
 struct Problem {
   const T *cost, *row, *column;  // (N, M), (N), (M)
   int rows, columns;
-  T epsilon;
-  double mass;  // of the rows
+  T epsilon, mass;  // mass: of the rows
 
   // In base 2.
   __device__ __forceinline__ T scale() const { return T(-kLog2E / double(epsilon)); }
@@ -83,10 +82,11 @@ __device__ __forceinline__ Problem<T> read_problem(const Sinkhorn<T>& in, int64_
                      int(in.rows),
                      int(in.columns),
                      in.epsilon[item],
-                     0};
+                     T(0)};
   constexpr int kThreads = kWarps * int(kWarp);
-  for (int i = threadIdx.x; i < problem.rows; i += kThreads) problem.mass += double(problem.row[i]);
-  problem.mass = block_reduce<kThreads>(problem.mass, slots);
+  double mass = 0;
+  for (int i = threadIdx.x; i < problem.rows; i += kThreads) mass += double(problem.row[i]);
+  problem.mass = T(block_reduce<kThreads>(mass, slots));
   return problem;
 }
 
@@ -147,8 +147,8 @@ struct General {
   __device__ __forceinline__ bool finite() const {
     bool all = true;
     const int64_t count = int64_t(problem.rows) * problem.columns;
-    for (int64_t i = threadIdx.x; i < count; i += kThreads)
-      all = all && problem.cost[i] * T(0) == T(0);
+#pragma unroll 8
+    for (int64_t i = threadIdx.x; i < count; i += kThreads) all &= problem.cost[i] * T(0) == T(0);
     return __syncthreads_and(all);
   }
 
@@ -255,18 +255,16 @@ struct General {
     fill<kWarps>(space.y, problem.columns, T(1));
     fill<kWarps>(space.v, problem.columns, T(0));
     double row_gap = 0;
-    each_group<kWarps>(problem.rows, [&](int first) {
-      T* row = space.kernel.row(first);
-      const int stride = space.kernel.stride, i = first + lane_index();
-      const T sum = reduce_rows(problem.cost, first, problem.rows, problem.columns, T(0),
-                                [&](int k, int j, T cost) {
-                                  const T power = power_of_two(cost * scale, Limits<T>::kLowest);
-                                  row[int64_t(k) * stride + j] = power;
-                                  return power;
-                                });
-      if (lane_index() < kGroup && i < problem.rows)
-        row_gap += std::abs(double(sum) - double(problem.row[i]));
-    });
+#pragma unroll 1
+    for (int i = warp_index(); i < problem.rows; i += kWarps) {
+      const T* cost = problem.cost + int64_t(i) * problem.columns;
+      T *row = space.kernel.row(i), sum = T(0);
+#pragma unroll 1
+      for (int j = lane_index(); j < problem.columns; j += int(kWarp))
+        sum += row[j] = power_of_two(cost[j] * scale, Limits<T>::kLowest);
+      sum = warp_reduce(sum);
+      if (lane_index() == 0) row_gap += std::abs(double(sum) - double(problem.row[i]));
+    }
     __syncthreads();
     sum_columns();
     row_gap = block_reduce<kThreads>(row_gap, space.slots);

@@ -19,9 +19,9 @@ __global__ void __launch_bounds__(kWarps* int(kWarp), 1)
     General<T, kWarps, kResident> path(problem, space);
     T* history = potentials + item * (in.max_iterations + 1) * stride;
     T value;
-    if (!path.finite() || !(problem.epsilon > T(0)) || !(problem.mass > 0)) {
+    if (!path.finite() || !(problem.epsilon > T(0)) || !(problem.mass > T(0))) {
       // No mass has the plan 0: potentials -inf. Anything else has none: NaN.
-      const bool empty = problem.mass == 0;
+      const bool empty = problem.mass == T(0);
       fill<kWarps>(history, (in.max_iterations + 1) * stride, empty ? -T(INFINITY) : T(NAN));
       value = path.error = empty ? T(0) : T(NAN);
     } else {
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kWarps* int(kWarp), 1)
         path.write_potentials(T(1), record, record + in.rows);
       }
       value = write_plan(problem, space, space.x, space.y, static_cast<T*>(nullptr));
-      path.error = T(double(path.error) / problem.mass);
+      path.error = path.error / problem.mass;
     }
     if (threadIdx.x == 0) {
       distance[item] = value;
