@@ -7,6 +7,14 @@
 //
 // One block per problem: conjugate gradients with P in shared memory (sinkhorn_system.cuh). A
 // second kernel solves those on which they fail by elimination; usually it finds none.
+//
+// Floors for float, N = M = 173, B = 8 (8 of 132 processors) on an H200, a processor's share each:
+//   once: P, M read at 64 bytes a clock and dL/dM written: 5,600 clocks, 3.2 us;
+//   symmetric, per step of about 8: one read of P at 128 bytes a clock, 935 clocks, 0.53 us (30 k
+//     multiply-adds at 128: 234 clocks), 7.5 us in all;
+//   general, per step of 10 to 300: the same read, and 60 k multiply-adds in double at 64 a clock,
+//     935 clocks each, 0.53 us; widening P, 30 k conversions, may cost more than both.
+// Bytes of the batch over the memory's bandwidth: 2.9 MB, 0.7 us.
 #include "sinkhorn_gradient.h"
 #include "sinkhorn_system.cuh"
 

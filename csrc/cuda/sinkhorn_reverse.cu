@@ -1,6 +1,6 @@
 // The way back through n alternating Sinkhorn iterations, given the potentials of every one. With
 // P^(A,B)_ij = exp(A_i + B_j - M_ij / eps), h = dL/dalpha, k = dL/dbeta, 0 <= i < N, 0 <= j < M:
-// begins with h_i = Gamma_ij 1, k_j = 1 Gamma_ij, Gamma = P o M at step n, and for every step
+// begins with Gamma = P o M, h = Gamma 1, k = Gamma' 1 at step n, and for every step
 //   alpha^s:  h' = h / R 1;   k_j -= sum_i R_ij h'_i,  Gamma -= R o (h' 1'),
 //             R = P^(alpha^s, beta^s)
 //   beta^s:   k' = k / C' 1;  h_i = -sum_j C_ij k'_j,  Gamma -= C o (1 k'),
@@ -12,6 +12,10 @@
 // a half-step is two products with K, and Gamma is made for a block of half-steps at once. One
 // block of threads per problem, K and the half-steps' scalings in shared memory where they fit;
 // Gamma lives in dL/dM.
+//
+// Floors for float, N = M = 173, B = 8 (8 of 132 processors) on an H200, per iteration: three reads
+// of K at 128 bytes a clock, 2,810 clocks, 1.6 us; six multiply-adds per entry at 128 a clock,
+// 1,400 clocks, 0.8 us. Memory: the potentials, 2.8 kB, and Gamma every 16 iterations.
 #include "../exponential.h"
 #include "../sinkhorn_rules.h"
 #include "sinkhorn_reverse.h"
@@ -155,12 +159,14 @@ struct Reverse {
 
   // Undoes alpha^s, with x and y at (alpha^s, beta^s): h is used up, k grows.
   __device__ __forceinline__ void undo_rows(const T* row) {
-    multiply(y(), [&](int i, T product) {
-      const T mass = x()[i] * product, flow = h()[i];
-      by_row()[i] += row[i] < Exponent<T>::kSmallest ? T(0) : flow / row[i];
-      h_scaled()[i] = mass > T(0) ? x()[i] * (flow / mass) : T(0);
-    });
-    multiply_transposed(h_scaled(), [&](int j, T product) { k()[j] -= y()[j] * product; });
+    sweep_rows<T>(
+        rows, columns, y(), h_scaled(), partial, [&](int i, int j) { return entry(i, j); },
+        [&](int i, T product) {
+          const T mass = x()[i] * product, flow = h()[i];
+          by_row()[i] += row[i] < Exponent<T>::kSmallest ? T(0) : flow / row[i];
+          return mass > T(0) ? x()[i] * (flow / mass) : T(0);
+        },
+        [&](int j, T product) { k()[j] -= y()[j] * product; });
   }
 
   // Undoes beta^s, with x and y at (alpha^(s-1), beta^s): k is used up, h made anew.

@@ -223,14 +223,15 @@ struct SinkhornSystem {
                      (count > 0 ? keep * ahead()[j] : W(0));
       });
       __syncthreads();
-      multiply(ahead(),
-               [&](int i, W product) { p()[i] = r()[i] > W(0) ? -product / r()[i] : W(0); });
       W curvature = 0;
-      multiply_transposed(p(), [&](int j, W product) {
-        const W moved = c()[j] * ahead()[j] + product;
-        image()[j] = moved;
-        curvature += moved * ahead()[j];
-      });
+      sweep_rows<W>(
+          rows, columns, ahead(), p(), partial(), [&](int i, int j) { return entry(i, j); },
+          [&](int i, W product) { return r()[i] > W(0) ? -product / r()[i] : W(0); },
+          [&](int j, W product) {
+            const W moved = c()[j] * ahead()[j] + product;
+            image()[j] = moved;
+            curvature += moved * ahead()[j];
+          });
       curvature = reduce(curvature);
       if (!(curvature > W(0))) return false;
       const W step = energy / curvature;
