@@ -1,0 +1,367 @@
+// The linear system behind the implicit derivative of a plan P (sinkhorn_gradient.cu), solved by
+// one block:
+//   [diag(r) P; P' diag(c)] [p; q] = [wr; wc],   wr = (P o H) 1,  wc = (P o H)' 1.
+//
+// Symmetric plans (f = g): (diag(r) + P) z = (wr + wc) / 2 by conjugate gradients in T, p = q = z;
+// the condition is <= 2. Others: conjugate gradients on the Schur complement diag(c) - P' diag(1/r)
+// P in double, its null space (constants) projected out. Plans that fall into nearly separate
+// blocks have no usable condition number; these are solved by elimination. Why each step is as it
+// is: cpu/sinkhorn_system.h.
+//
+// P stays in T, in shared memory where it fits; W is the type of the vectors. Functions end with a
+// barrier wherever they leave something that other threads read.
+#pragma once
+
+#include "sinkhorn_sums.cuh"
+
+namespace rlsv_fast::cuda {
+
+// One item's slice of the batch.
+template <typename T>
+struct SinkhornItem {
+  const T *upstream, *cost, *plan;  // upstream = H, or M for the distance
+  T epsilon, scale;                 // scale = s for the distance
+  bool distance;
+};
+
+// What counts as solved: the square root of the energy's fall.
+template <typename T>
+struct Enough;
+template <>
+struct Enough<float> {
+  static constexpr float kSymmetric = 1.1920929e-7f;
+  static constexpr double kGeneral = 1e-12;
+};
+template <>
+struct Enough<double> {
+  static constexpr double kSymmetric = 2.220446049250313e-16, kGeneral = 1e-14;
+};
+
+// The greater of two numbers; the first where the second is NaN.
+struct Largest {
+  template <typename W>
+  __device__ __forceinline__ W operator()(W first, W second) const {
+    return second > first ? second : first;
+  }
+};
+
+// Numbers that are loaded or stored at once: a Pack, or one.
+template <typename T>
+struct Single {
+  static constexpr int kLanes = 1;
+  T lane[1];
+};
+template <typename Group, typename T>
+__device__ __forceinline__ Group load(const T* from) {
+  return *reinterpret_cast<const Group*>(from);
+}
+
+template <typename T, typename W, Residence kResidence>
+struct SinkhornSystem {
+  int rows, columns, stride;
+  const T* plan;  // unpadded, where it is not in shared memory
+  W* vectors;
+
+  // `workspace` holds the vectors where shared memory does not. Sizes: grid.h.
+  __device__ __forceinline__ SinkhornSystem(int rows, int columns, double* workspace)
+      : rows(rows), columns(columns), stride(columns), plan(nullptr) {
+    double* next = workspace;
+    if constexpr (kResidence != Residence::kNothing) next = slots() + kWarps;
+    if constexpr (kResidence == Residence::kMatrix) {
+      stride = (columns + Pack<T>::kLanes - 1) / Pack<T>::kLanes * Pack<T>::kLanes;
+      next += int64_t(rows) * stride * int(sizeof(T)) / int(sizeof(double));
+    }
+    vectors = reinterpret_cast<W*>(next);
+  }
+
+  // Sums of warps, and the plan (rows, stride) behind them: all in shared memory.
+  __device__ __forceinline__ static W* partial() { return shared_memory<W>(); }
+  __device__ __forceinline__ static double* slots() {
+    return shared_memory<double>() + kWarps * kSinkhornTile;
+  }
+  __device__ __forceinline__ static T* resident() { return reinterpret_cast<T*>(slots() + kWarps); }
+
+  // Pointers to all vectors would take too many registers.
+  __device__ __forceinline__ W* r() const { return vectors; }
+  __device__ __forceinline__ W* wr() const { return vectors + rows; }
+  __device__ __forceinline__ W* p() const { return vectors + 2 * rows; }
+  __device__ __forceinline__ W* column_vector(int which) const {
+    return vectors + 3 * rows + which * columns;
+  }
+  __device__ __forceinline__ W* c() const { return column_vector(0); }
+  __device__ __forceinline__ W* wc() const { return column_vector(1); }
+  __device__ __forceinline__ W* q() const { return column_vector(2); }
+  __device__ __forceinline__ W* residual() const { return column_vector(3); }
+  __device__ __forceinline__ W* ahead() const { return column_vector(4); }
+  __device__ __forceinline__ W* image() const { return column_vector(5); }
+
+  __device__ __forceinline__ W entry(int i, int j) const {
+    return W(kResidence == Residence::kMatrix ? resident()[int64_t(i) * stride + j]
+                                              : plan[int64_t(i) * columns + j]);
+  }
+
+  // finish(i, (P y)_i)
+  template <typename Finish>
+  __device__ __forceinline__ void multiply(const W* y, Finish finish) {
+    sum_rows<W, 1>(
+        rows, columns, [&](int i, int j, W(&sums)[1]) { sums[0] += entry(i, j) * y[j]; },
+        [&](int i, const W(&sums)[1]) { finish(i, sums[0]); });
+  }
+
+  // finish(j, (P' y)_j)
+  template <typename Finish>
+  __device__ __forceinline__ void multiply_transposed(const W* y, Finish finish) {
+    sum_columns<W>(
+        rows, columns, partial(), [&](int i, int j) { return entry(i, j) * y[i]; }, finish);
+  }
+
+  template <typename Combine = Sum>
+  __device__ __forceinline__ W reduce(W value, Combine combine = {}) {
+    return block_reduce<kThreads>(value, reinterpret_cast<W*>(slots()), combine);
+  }
+
+  // Takes a plan; its column sums only where they differ from the row sums or are asked for.
+  __device__ __forceinline__ void read(const SinkhornItem<T>& item, bool with_columns) {
+    plan = item.plan;
+    sum_rows<W, 2>(
+        rows, columns,
+        [&](int i, int j, W(&sums)[2]) {
+          const T value = plan[int64_t(i) * columns + j];
+          if constexpr (kResidence == Residence::kMatrix)
+            resident()[int64_t(i) * stride + j] = value;
+          sums[0] += W(value);
+          sums[1] += W(value) * W(item.upstream[int64_t(i) * columns + j]);
+        },
+        [&](int i, const W(&sums)[2]) {
+          r()[i] = sums[0];
+          wr()[i] = sums[1];
+          if (!with_columns) wc()[i] = sums[1];
+        });
+    if (!with_columns) return;
+    sum_columns<W>(
+        rows, columns, partial(), [&](int i, int j) { return entry(i, j); },
+        [&](int j, W total) { c()[j] = total; });
+    sum_columns<W>(
+        rows, columns, partial(),
+        [&](int i, int j) { return entry(i, j) * W(item.upstream[int64_t(i) * columns + j]); },
+        [&](int j, W total) { wc()[j] = total; });
+  }
+
+  // p = q = z with (diag(r) + P) z = (wr + wc) / 2, preconditioned by diag(r).
+  __device__ __forceinline__ void solve_symmetric() {
+    constexpr int kSteps = 64;
+    W most = 0;
+    each(columns, [&](int i) {
+      residual()[i] = (wr()[i] + wc()[i]) / 2;
+      q()[i] = W(0);
+      most = Largest{}(most, std::abs(residual()[i]));
+    });
+    const W unit = reduce(most, Largest{});
+    if (unit > W(0)) {
+      W energy = 0, first = 0, step = 0;
+      each(columns, [&](int i) { residual()[i] /= unit; });
+      for (int count = 0; count <= kSteps; ++count) {
+        W total = 0;
+        each(columns, [&](int i) {
+          if (count > 0) {  // the step along the last direction
+            residual()[i] -= image()[i] * step;
+            q()[i] += ahead()[i] * step;
+          }
+          total += r()[i] > W(0) ? residual()[i] * (residual()[i] / r()[i]) : W(0);
+        });
+        const W last = energy;
+        energy = reduce(total);
+        if (count == 0) first = energy;
+        constexpr W kEnough = Enough<W>::kSymmetric;
+        if (!(energy > kEnough * kEnough * first) || count == kSteps) break;
+        const W keep = count == 0 ? W(0) : energy / last;
+        each(columns, [&](int i) {
+          ahead()[i] = (r()[i] > W(0) ? residual()[i] / r()[i] : W(0)) +
+                       (count == 0 ? W(0) : keep * ahead()[i]);
+        });
+        __syncthreads();
+        W curvature = 0;
+        multiply(ahead(), [&](int i, W product) {
+          const W moved = product + r()[i] * ahead()[i];
+          image()[i] = moved;
+          curvature += moved * ahead()[i];
+        });
+        step = energy / reduce(curvature);
+      }
+      each(columns, [&](int i) { q()[i] *= unit; });
+    }
+    each(columns, [&](int i) { p()[i] = q()[i]; });
+    __syncthreads();
+  }
+
+  // Takes from the residual the part that no solution can reach: its sum is zero in exact terms.
+  __device__ __forceinline__ void project(W mass) {
+    W total = 0;
+    each(columns, [&](int j) { total += residual()[j]; });
+    total = reduce(total);
+    const W share = mass > W(0) ? total / mass : W(0);
+    each(columns, [&](int j) { residual()[j] -= share * c()[j]; });
+  }
+
+  __device__ __forceinline__ W preconditioned_energy() {
+    W total = 0;
+    each(columns,
+         [&](int j) { total += c()[j] > W(0) ? residual()[j] * (residual()[j] / c()[j]) : W(0); });
+    return reduce(total);
+  }
+
+  // Conjugate gradients for the columns' part; false where they do not converge.
+  __device__ __forceinline__ bool descend(W mass) {
+    constexpr W kEnough = Enough<T>::kGeneral;
+    const int steps = columns + 20 < 300 ? columns + 20 : 300;
+    project(mass);
+    const W first = preconditioned_energy();
+    W energy = first, keep = 0;
+    for (int count = 0; count < steps && energy > kEnough * kEnough * first; ++count) {
+      each(columns, [&](int j) {
+        ahead()[j] = (c()[j] > W(0) ? residual()[j] / c()[j] : W(0)) +
+                     (count > 0 ? keep * ahead()[j] : W(0));
+      });
+      __syncthreads();
+      W curvature = 0;
+      sweep_rows<W>(
+          rows, columns, ahead(), p(), partial(), [&](int i, int j) { return entry(i, j); },
+          [&](int i, W product) { return r()[i] > W(0) ? -product / r()[i] : W(0); },
+          [&](int j, W product) {
+            const W moved = c()[j] * ahead()[j] + product;
+            image()[j] = moved;
+            curvature += moved * ahead()[j];
+          });
+      curvature = reduce(curvature);
+      if (!(curvature > W(0))) return false;
+      const W step = energy / curvature;
+      each(columns, [&](int j) {
+        q()[j] += step * ahead()[j];
+        residual()[j] -= step * image()[j];
+      });
+      project(mass);
+      const W last = energy;
+      energy = preconditioned_energy();
+      keep = energy / last;
+    }
+    return energy <= kEnough * kEnough * first;
+  }
+
+  // The columns' part by elimination, for plans that nearly fall apart; `graph` is (columns,
+  // columns). The Schur complement is the Laplacian of a graph with weights W_jk = sum_i P_ij P_ik
+  // / r_i >= 0; taking every pivot as the sum of its weights, never as a difference, keeps all
+  // digits (Grassmann, Taksar, Heyman).
+  __device__ __forceinline__ void eliminate(W* graph) {
+    const int warp = warp_index(), lane = lane_index();
+    for (int j = warp; j < columns; j += kWarps)
+      for (int k = lane; k < j; k += kWarp) {
+        W total = 0;
+        for (int i = 0; i < rows; ++i) {
+          const W share = r()[i] > W(0) ? entry(i, j) / r()[i] : W(0);
+          total += share * entry(i, k);
+        }
+        graph[int64_t(j) * columns + k] = total;
+      }
+    __syncthreads();
+    for (int last = columns - 1; last > 0; --last) {
+      const W* edges = graph + int64_t(last) * columns;
+      W degree = 0;
+      each(last, [&](int k) { degree += edges[k]; });
+      degree = reduce(degree);
+      if (threadIdx.x == 0) image()[last] = degree;
+      if (!(degree > W(0))) continue;
+      for (int k = warp; k < last; k += kWarps) {
+        const W share = edges[k] / degree;
+        if (!(share > W(0))) continue;
+        if (lane == 0) residual()[k] += share * residual()[last];
+        for (int l = lane; l < k; l += kWarp) graph[int64_t(k) * columns + l] += edges[l] * share;
+      }
+      __syncthreads();
+    }
+    if (threadIdx.x == 0) q()[0] = W(0);
+    for (int j = 1; j < columns; ++j) {
+      __syncthreads();
+      W total = 0;
+      each(j, [&](int k) { total += graph[int64_t(j) * columns + k] * q()[k]; });
+      total = reduce(total);
+      if (threadIdx.x == 0)
+        q()[j] = image()[j] > W(0) ? (residual()[j] + total) / image()[j] : W(0);
+    }
+    __syncthreads();
+  }
+
+  // Solves for p and q; `graph` is null unless the problem is to be eliminated. False where
+  // conjugate gradients do not converge.
+  __device__ __forceinline__ bool solve_general(const SinkhornItem<T>& item, W* graph) {
+    W most = 0, mass = 0;
+    each(rows, [&](int i) { most = Largest{}(most, std::abs(wr()[i])); });
+    each(columns, [&](int j) {
+      most = Largest{}(most, std::abs(wc()[j]));
+      mass += c()[j];
+      q()[j] = W(0);
+    });
+    const W unit = reduce(most, Largest{});
+    mass = reduce(mass);
+    if (unit > W(0)) {
+      // residual = wc - P' (wr / r), made of differences term by term.
+      each(rows, [&](int i) { p()[i] = r()[i] > W(0) ? wr()[i] / r()[i] : W(0); });
+      __syncthreads();
+      sum_columns<W>(
+          rows, columns, partial(),
+          [&](int i, int j) {
+            return entry(i, j) * (W(item.upstream[int64_t(i) * columns + j]) - p()[i]);
+          },
+          [&](int j, W total) { residual()[j] = total / unit; });
+      if (graph)
+        eliminate(graph);
+      else if (!descend(mass))
+        return false;
+      W level = 0;
+      each(columns, [&](int j) { level += c()[j] * q()[j]; });
+      level = reduce(level);
+      level = mass > W(0) ? level / mass : W(0);
+      each(columns, [&](int j) { q()[j] = (q()[j] - level) * unit; });
+      __syncthreads();
+    }
+    multiply(q(), [&](int i, W product) {
+      p()[i] = r()[i] == W(0) ? W(0) : (wr()[i] - product) / r()[i];
+    });
+    return true;
+  }
+
+  // The gradients from p and q; returns dL/deps. Group: Pack or Single.
+  template <typename Group>
+  __device__ __forceinline__ double write(const SinkhornItem<T>& item, T* grad_cost, T* grad_row,
+                                          T* grad_column) {
+    const W rate = W(item.scale) / W(item.epsilon), direct = item.distance ? W(item.scale) : W(0);
+    const T* matrix = kResidence == Residence::kMatrix ? resident() : plan;
+    const int lane = lane_index();
+    double by_epsilon = 0;
+    for (int i = warp_index(); i < rows; i += kWarps) {
+      const W level = p()[i];
+      W along = 0;
+#pragma unroll 1
+      for (int j = lane * Group::kLanes; j < columns; j += int(kWarp) * Group::kLanes) {
+        const int64_t at = int64_t(i) * columns + j;
+        const Group upstream = load<Group>(item.upstream + at),
+                    mass = load<Group>(matrix + int64_t(i) * stride + j);
+        const Group cost = item.distance ? upstream : load<Group>(item.cost + at);
+        Group result;
+#pragma unroll
+        for (int k = 0; k < Group::kLanes; ++k) {
+          const W value = W(mass.lane[k]);
+          const W flow = value * (q()[j + k] + level - W(upstream.lane[k])) * rate;
+          along += flow * W(cost.lane[k]);
+          result.lane[k] = T(flow + value * direct);
+        }
+        *reinterpret_cast<Group*>(grad_cost + at) = result;
+      }
+      by_epsilon -= double(along);
+    }
+    each(rows, [&](int i) { grad_row[i] = T(p()[i] * W(item.scale)); });
+    each(columns, [&](int j) { grad_column[j] = T(q()[j] * W(item.scale)); });
+    return block_reduce<kThreads>(by_epsilon, slots()) / double(item.epsilon);
+  }
+};
+
+}  // namespace rlsv_fast::cuda
