@@ -16,13 +16,18 @@ __thread Block* running;
 namespace {
 
 unsigned lowest(unsigned lanes) { return unsigned(__builtin_ctz(lanes)); }
+bool same(const Place& one, const Place& other) {
+  return one.line() == other.line() && strcmp(one.file_name(), other.file_name()) == 0;
+}
 unsigned highest(unsigned lanes) { return 31 - unsigned(__builtin_clz(lanes)); }
 
 }  // namespace
 
-void fail(const char* what, const Place& where) {
+void fail(const char* what, const Place& where, const Place* others) {
   fprintf(stderr, "cusim: %s\n  at %s:%u, block %u, thread %u\n", what, where.file_name(),
           where.line(), blockIdx.x, threadIdx.x);
+  if (others != nullptr)
+    fprintf(stderr, "  others at %s:%u\n", others->file_name(), others->line());
   fflush(stderr);
   abort();
 }
@@ -115,11 +120,8 @@ Votes Block::barrier(bool vote, const Place& where) {
   if (at_barrier_ == 0) {
     votes_ = {0, 1, 0};
     barrier_where_ = where;
-  } else if (barrier_where_.line() != where.line() ||
-             strcmp(barrier_where_.file_name(), where.file_name()) != 0) {
-    fprintf(stderr, "cusim: others are at %s:%u\n", barrier_where_.file_name(),
-            barrier_where_.line());
-    fail("divergent barrier: threads of a block meet at different ones", where);
+  } else if (!same(barrier_where_, where)) {
+    fail("divergent barrier: threads of a block meet at different ones", where, &barrier_where_);
   }
   votes_.any |= vote;
   votes_.all &= vote;
@@ -182,11 +184,8 @@ Meeting Block::meet(unsigned mask, uint64_t value, WarpOp op, const Place& where
     meeting = &warp.open(mask);
     meeting->op = op;
     meeting->where = where;
-  } else if (meeting->op != op || meeting->where.line() != where.line() ||
-             strcmp(meeting->where.file_name(), where.file_name()) != 0) {
-    fprintf(stderr, "cusim: others are at %s:%u\n", meeting->where.file_name(),
-            meeting->where.line());
-    fail("lanes of one mask meet at different operations", where);
+  } else if (meeting->op != op || !same(meeting->where, where)) {
+    fail("lanes of one mask meet at different operations", where, &meeting->where);
   }
   meeting->order.release();
   meeting->result.values[me.lane] = value;

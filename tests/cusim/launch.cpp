@@ -12,8 +12,7 @@ namespace cusim {
 namespace {
 
 std::mutex guard;
-std::map<const void*, int64_t> allowed;       // shared memory that was asked for by name
-std::vector<std::unique_ptr<Block>> resting;  // blocks keep their stacks
+std::map<const void*, int64_t> allowed;  // shared memory that was asked for by name
 
 int64_t setting(const char* name, int64_t otherwise) {
   const char* text = getenv(name);
@@ -25,19 +24,6 @@ int64_t setting(const char* name, int64_t otherwise) {
           static_cast<long long>(value));
   fflush(stderr);
   abort();
-}
-
-std::unique_ptr<Block> take_block() {
-  const std::lock_guard<std::mutex> lock(guard);
-  if (resting.empty()) return std::make_unique<Block>();
-  std::unique_ptr<Block> block = std::move(resting.back());
-  resting.pop_back();
-  return block;
-}
-
-void give_back(std::unique_ptr<Block> block) {
-  const std::lock_guard<std::mutex> lock(guard);
-  resting.push_back(std::move(block));
 }
 
 }  // namespace
@@ -93,10 +79,20 @@ void run_grid(unsigned blocks, unsigned threads, size_t shared, const std::funct
 #else
 
 void run_grid(unsigned blocks, unsigned threads, size_t shared, const std::function<void()>& body) {
-  std::unique_ptr<Block> block = take_block();
+  static std::vector<std::unique_ptr<Block> > resting;  // a block keeps the stacks of its threads
+  std::unique_ptr<Block> block;
+  {
+    const std::lock_guard<std::mutex> lock(guard);
+    if (!resting.empty()) {
+      block = std::move(resting.back());
+      resting.pop_back();
+    }
+  }
+  if (block == nullptr) block = std::make_unique<Block>();
   gridDim = dim3(blocks);
   for (unsigned index = 0; index < blocks; ++index) block->run(index, threads, shared, body);
-  give_back(std::move(block));
+  const std::lock_guard<std::mutex> lock(guard);
+  resting.push_back(std::move(block));
 }
 
 #endif

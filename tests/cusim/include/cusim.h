@@ -13,7 +13,7 @@ namespace cusim {
 using Place = std::source_location;
 
 // Ends the process: what happened, where in the kernel, in which block and thread.
-[[noreturn]] void fail(const char* what, const Place& where);
+[[noreturn]] void fail(const char* what, const Place& where, const Place* others = nullptr);
 
 // Block barriers. Every thread that has not exited must come to the same one.
 
