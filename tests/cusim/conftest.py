@@ -13,8 +13,6 @@ import pytest
 from cusim.build import Build
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEDULES = ("fwd", "rev", "rand:1")
-SANITIZERS = ("none", "address", "thread")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -158,3 +158,10 @@ def test_float64(case: Case) -> None:
 @both
 def test_float32(case: Case) -> None:
     contract.test_float32_stays_within_the_error_budget(case, "cpu")
+
+
+def test_no_operator_is_missing() -> None:
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name[:10] == "rlsv_fast:"]
+    assert names
+    for name in names:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), name

@@ -30,6 +30,9 @@ int64_t setting(const char* name, int64_t otherwise) {
 
 int64_t processors() { return setting("CUSIM_PROCESSORS", 132); }
 int64_t most_shared() { return setting("CUSIM_SHARED", kMostShared); }
+unsigned most_blocks(unsigned blocks) {
+  return unsigned(std::min<int64_t>(blocks, setting("CUSIM_BLOCKS", blocks)));
+}
 
 bool allow_shared(const void* kernel, int64_t bytes) {
   if (bytes > most_shared()) return false;

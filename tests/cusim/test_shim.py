@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cusim.conftest import SANITIZERS, SCHEDULES
+from cusim.build import SANITIZERS, SCHEDULES
 
 SOURCE = Path(__file__).with_name("faults.cpp")
 
@@ -45,7 +45,7 @@ def programs(build):
 
     def program(sanitize: str) -> Path:
         if sanitize not in made:
-            made[sanitize] = build(sanitize).program("faults", [SOURCE], ["-O1"])
+            made[sanitize] = build(sanitize).program("faults", [SOURCE])
         return made[sanitize]
 
     return program

@@ -160,6 +160,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   cusim::check_launch({grid.x, grid.y, grid.z, block.x, block.y, block.z}, config->dynamicSmemBytes,
                       reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__);
   const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
-  cusim::run_grid(grid.x, block.x, config->dynamicSmemBytes, [&] { std::apply(kernel, values); });
+  cusim::run_grid(cusim::most_blocks(grid.x), block.x, config->dynamicSmemBytes,
+                  [&] { std::apply(kernel, values); });
   return cudaSuccess;
 }

@@ -55,8 +55,9 @@ T shuffle(unsigned mask, T value, int argument, int width, WarpOp op, const Plac
 struct Extent {
   unsigned blocks, blocks_y, blocks_z, threads, threads_y, threads_z;
 };
-int64_t processors();   // CUSIM_PROCESSORS, or those of an H200
-int64_t most_shared();  // CUSIM_SHARED, or the bytes that a block may ask for there
+int64_t processors();                   // CUSIM_PROCESSORS, or those of an H200
+int64_t most_shared();                  // CUSIM_SHARED, or the bytes that a block may ask for there
+unsigned most_blocks(unsigned blocks);  // CUSIM_BLOCKS, or as many as asked for
 bool allow_shared(const void* kernel, int64_t bytes);
 void check_launch(const Extent& extent, size_t shared, const void* kernel, const char* name);
 void run_grid(unsigned blocks, unsigned threads, size_t shared, const std::function<void()>& body);
