@@ -44,10 +44,14 @@ def execute() -> Callable[..., subprocess.CompletedProcess[str]]:
     fixed_works = shutil.which("setarch") and not subprocess.run([*fixed, "true"]).returncode
 
     def run(program: Path, *arguments: str, schedule: str) -> subprocess.CompletedProcess[str]:
-        prefix = fixed if fixed_works and program.parent.name == "thread" else ()
+        environment = {**os.environ, "CUSIM_SCHED": schedule, "ASAN_OPTIONS": "detect_leaks=0"}
+        prefix: tuple[str, ...] = ()
+        if program.parent.name == "thread":
+            environment["CUSIM_BLOCKS"] = "2"  # it has memory for few threads only
+            prefix = fixed if fixed_works else ()
         return subprocess.run(
             [*prefix, str(program), *arguments],
-            env={**os.environ, "CUSIM_SCHED": schedule, "ASAN_OPTIONS": "detect_leaks=0"},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=300,

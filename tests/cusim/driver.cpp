@@ -232,6 +232,7 @@ void drive_sinkhorn(Results& results) {
   })
 
 int main() {
+  setvbuf(stdout, nullptr, _IOLBF, 0);  // what was done is known if the next operator aborts
   DRIVE(modulated_cosines);
   DRIVE(frame_distance);
   DRIVE(total_variation);

@@ -145,7 +145,11 @@ def shift(*leaves: Tensor) -> tuple[Tensor, ...]:
     return tuple(shifted(leaf) for leaf in leaves)
 
 
-UNALIGNED = [replace(case, name=f"{case.name}-unaligned", view=shift) for case in ALIGNED]
+UNALIGNED = [
+    replace(case, name=f"{case.name}-unaligned", view=shift)
+    for case in ALIGNED
+    if "173x173" not in case.name  # seconds each, and as odd as 33x33
+]
 
 both = pytest.mark.parametrize("case", [*ALIGNED, *UNALIGNED], ids=str)
 
