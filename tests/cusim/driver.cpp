@@ -1,0 +1,243 @@
+// Calls every launcher on small random data: with memory of exactly the size that it may use, so
+// that AddressSanitizer sees one element too far, and few threads, so that ThreadSanitizer can
+// watch all of them. Prints one line per operator and type, with a checksum of the results' bits.
+#include "driver.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "cuda/frame_distance.h"
+#include "cuda/grid.h"
+#include "cuda/modulated_cosines.h"
+#include "cuda/neg_snr.h"
+#include "cuda/overlap_add.h"
+#include "cuda/si_sdr.h"
+#include "cuda/sinkhorn.h"
+#include "cuda/sinkhorn_gradient.h"
+#include "cuda/sinkhorn_reverse.h"
+#include "cuda/total_variation.h"
+
+namespace rlsv_fast::cuda {
+namespace {
+
+template <typename T>
+void drive_modulated_cosines(Results& results) {
+  for (const int64_t modulators : {11, 1}) {
+    const int64_t components = 11, taps = 37;
+    const auto frequency = random<T>(components), phase = random<T>(components),
+               modulator = random<T>(modulators * taps), grad = random<T>(components * taps);
+    std::vector<int64_t> order(components);
+    for (int64_t c = 0; c < components; ++c) order[c] = 3 * c % components;
+    const ModulatedCosines<T> in{frequency.data(), phase.data(), modulator.data(), order.data(),
+                                 components,       taps,         modulators,       2};
+    auto weights = room<T>(components * taps),
+         partials = room<T>(modulators == 1 ? modulated_cosines_chunks(components) * taps : 0),
+         grad_frequency = room<T>(components), grad_phase = room<T>(components),
+         grad_modulator = room<T>(modulators * taps);
+    results.expect(modulated_cosines_forward(in, weights.data(), nullptr));
+    results.expect(modulated_cosines_backward(in, grad.data(), partials.data(),
+                                              grad_frequency.data(), grad_phase.data(),
+                                              grad_modulator.data(), nullptr));
+    results.add(weights, grad_frequency, grad_phase, grad_modulator);
+  }
+}
+
+template <typename T>
+void drive_frame_distance(Results& results) {
+  const int64_t batch = 2, channels = 7, count = 39;
+  const int64_t stride = frame_distance_stride(count);
+  const auto representation = random<T>(batch * channels * count),
+             grad = random<T>(batch * count * count);
+  for (const Normalize normalize : {Normalize::kNone, Normalize::kFeatures, Normalize::kTime})
+    for (const int64_t p : {1, 2}) {
+      auto values = room<T>(batch * channels * stride),
+           divisors = room<T>(batch * (normalize == Normalize::kTime ? channels : count)),
+           distance = room<T>(batch * count * count), weights = room<T>(batch * count * stride),
+           gradient = room<T>(batch * channels * count);
+      const Frames<T> in{representation.data(),
+                         values.data(),
+                         divisors.data(),
+                         batch,
+                         channels,
+                         count,
+                         stride,
+                         normalize};
+      results.expect(frame_distance_forward(in, p, distance.data(), nullptr));
+      results.expect(frame_distance_backward(in, p, grad.data(), distance.data(), weights.data(),
+                                             gradient.data(), nullptr));
+      results.add(distance, gradient);
+    }
+}
+
+template <typename T>
+void drive_total_variation(Results& results) {
+  for (const bool squared : {false, true}) {
+    const VariationShape shape = variation_shape(3, 11, 37);
+    const auto representation = random<T>(3 * 11 * 37), grad = random<T>(3);
+    auto partials = room<double>(2 * shape.partials), norms = room<double>(squared ? 2 : 0);
+    auto value = room<T>(squared ? 1 : 3), gradient = room<T>(3 * 11 * 37);
+    results.expect(total_variation_forward(representation.data(), shape, squared, partials.data(),
+                                           norms.data(), value.data(), nullptr));
+    results.expect(total_variation_backward(grad.data(), representation.data(), norms.data(), shape,
+                                            squared, gradient.data(), nullptr));
+    results.add(value, gradient);
+  }
+}
+
+template <typename T>
+void drive_overlap_add(Results& results) {
+  const Framing shapes[] = {{2, 37, 9, 7, 3, 2}, {2, 40, 10, 8, 4, 4}, {1, 20, 4, 3, 5, 0}};
+  for (const Framing& shape : shapes) {
+    const auto signal = random<T>(shape.batch * shape.length),
+               cut = random<T>(shape.batch * shape.count * shape.taps);
+    auto framed = room<T>(shape.batch * shape.count * shape.taps),
+         added = room<T>(shape.batch * shape.length);
+    results.expect(frames(signal.data(), shape, framed.data(), nullptr));
+    results.expect(overlap_add(cut.data(), shape, added.data(), nullptr));
+    results.add(framed, added);
+  }
+}
+
+template <typename T>
+void drive_neg_snr(Results& results) {
+  for (const int64_t length : {37, 4100}) {
+    const Chunks rows = cut_rows(2, length);
+    const auto estimate = random<T>(2 * length), target = random<T>(2 * length),
+               grad = random<T>(2);
+    auto partials = room<double>(2 * rows.total), energies = room<double>(2 * 2);
+    auto value = room<T>(2), grad_estimate = room<T>(2 * length), grad_target = room<T>(2 * length);
+    results.expect(neg_snr_forward(estimate.data(), target.data(), rows, partials.data(),
+                                   energies.data(), value.data(), nullptr));
+    results.expect(neg_snr_backward(grad.data(), estimate.data(), target.data(), energies.data(), 2,
+                                    length, grad_estimate.data(), grad_target.data(), nullptr));
+    results.add(value, grad_estimate, grad_target);
+  }
+}
+
+template <typename T>
+void drive_si_sdr(Results& results) {
+  for (const int64_t length : {37, 4100}) {
+    const Chunks items = cut_rows(2, length);
+    const auto estimate = random<T>(2 * length), target = random<T>(2 * length),
+               grad = random<T>(2);
+    auto partials = room<double>(3 * items.total);
+    std::vector<Moments> moments(2);
+    auto value = room<T>(2), grad_estimate = room<T>(2 * length), grad_target = room<T>(2 * length);
+    results.expect(si_sdr_forward(estimate.data(), target.data(), items, partials.data(),
+                                  moments.data(), value.data(), nullptr));
+    results.expect(si_sdr_backward(grad.data(), estimate.data(), target.data(), moments.data(), 2,
+                                   length, grad_estimate.data(), grad_target.data(), nullptr));
+    results.add(value, grad_estimate, grad_target);
+  }
+}
+
+// Uneven marginals of mass 1.
+template <typename T>
+std::vector<T> marginals(int64_t items, int64_t size) {
+  std::vector<T> values(items * size);
+  for (int64_t i = 0; i < items; ++i)
+    for (int64_t j = 0; j < size; ++j)
+      values[i * size + j] = T(2 * double(j + 1) / double(size * (size + 1)));
+  return values;
+}
+
+template <typename T>
+void drive_sinkhorn(Results& results) {
+  const int64_t items = 2;
+  for (const auto& [rows, columns, symmetric] : {std::tuple{17, 23, false}, {19, 19, true}}) {
+    auto cost = random<T>(items * rows * columns);
+    if (symmetric)
+      for (int64_t k = 0; k < items; ++k)
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t j = 0; j <= i; ++j) {
+            T* matrix = cost.data() + k * rows * columns;
+            matrix[j * columns + i] = i == j ? T(0) : matrix[i * columns + j];
+          }
+    const auto row = marginals<T>(items, rows), column = marginals<T>(items, columns);
+    const std::vector<T> epsilon{T(0.004), T(0.3)};
+    const Sinkhorn<T> in{cost.data(), epsilon.data(), row.data(), column.data(), items,
+                         rows,        columns,        6,          0.0,           symmetric};
+    int64_t numbers = 0;
+    results.expect(sinkhorn_workspace(items, rows, columns, sizeof(T), numbers));
+    auto workspace = room<T>(numbers), distance = room<T>(items),
+         plan = room<T>(items * rows * columns), f = room<T>(items * rows),
+         g = room<T>(items * columns), error = room<T>(items);
+    std::vector<int64_t> iterations(items);
+    results.expect(sinkhorn_forward(
+        in, {distance.data(), plan.data(), f.data(), g.data(), iterations.data(), error.data()},
+        workspace.data(), nullptr));
+    results.add(distance, plan, f, g, error);
+
+    auto grad_cost = room<T>(items * rows * columns), grad_epsilon = room<T>(items),
+         grad_row = room<T>(items * rows), grad_column = room<T>(items * columns);
+    for (const bool of_distance : {true, false}) {
+      const auto grad = random<T>(of_distance ? items : items * rows * columns);
+      const SinkhornGradient<T> gradient{grad.data(),
+                                         cost.data(),
+                                         plan.data(),
+                                         f.data(),
+                                         g.data(),
+                                         epsilon.data(),
+                                         items,
+                                         rows,
+                                         columns,
+                                         symmetric,
+                                         of_distance,
+                                         grad_cost.data(),
+                                         grad_epsilon.data(),
+                                         grad_row.data(),
+                                         grad_column.data()};
+      int64_t doubles = 0;
+      results.expect(sinkhorn_gradient_workspace(gradient, doubles));
+      auto gradient_workspace = room<double>(doubles);
+      const auto failed = std::make_unique<bool[]>(items);
+      results.expect(sinkhorn_gradient(gradient, gradient_workspace.data(), failed.get(), nullptr));
+      results.add(grad_cost, grad_epsilon, grad_row, grad_column);
+    }
+
+    auto potentials = room<T>(items * (in.max_iterations + 1) * (rows + columns));
+    results.expect(sinkhorn_unrolled_forward(in, distance.data(), potentials.data(), error.data(),
+                                             workspace.data(), nullptr));
+    const auto grad = random<T>(items);
+    const SinkhornReverse<T> reverse{grad.data(),
+                                     cost.data(),
+                                     epsilon.data(),
+                                     row.data(),
+                                     column.data(),
+                                     potentials.data(),
+                                     items,
+                                     rows,
+                                     columns,
+                                     in.max_iterations,
+                                     grad_cost.data(),
+                                     grad_epsilon.data(),
+                                     grad_row.data(),
+                                     grad_column.data()};
+    results.expect(sinkhorn_reverse_workspace(reverse, numbers));
+    auto reverse_workspace = room<T>(numbers);
+    results.expect(sinkhorn_reverse(reverse, reverse_workspace.data(), nullptr));
+    results.add(distance, potentials, error, grad_cost, grad_epsilon, grad_row, grad_column);
+  }
+}
+
+}  // namespace
+}  // namespace rlsv_fast::cuda
+
+#define DRIVE(OP)                                    \
+  Results(#OP " float32").run([](Results& results) { \
+    rlsv_fast::cuda::drive_##OP<float>(results);     \
+  });                                                \
+  Results(#OP " float64").run([](Results& results) { \
+    rlsv_fast::cuda::drive_##OP<double>(results);    \
+  })
+
+int main() {
+  setvbuf(stdout, nullptr, _IOLBF, 0);  // what was done is known if the next operator aborts
+  DRIVE(modulated_cosines);
+  DRIVE(frame_distance);
+  DRIVE(total_variation);
+  DRIVE(overlap_add);
+  DRIVE(neg_snr);
+  DRIVE(si_sdr);
+  DRIVE(sinkhorn);
+}

@@ -1,0 +1,171 @@
+"""Every operator at sizes around those of warps and packs, checked as in test_contract.py.
+
+Run by test_emulated.py on several emulated devices; by itself with any build:
+
+    python -m pytest tests/cusim/emulated_sizes.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import test_contract as contract
+import torch
+from cases import Case
+from torch import Tensor
+
+SIZES = (1, 31, 32, 33, 173)
+
+
+def uniform(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.rand(shape, dtype=torch.float64) for shape in shapes)
+
+
+def normal(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
+
+
+def transport(
+    op: str, epsilon: float, symmetric: bool = False, **options: Any
+) -> Callable[..., Tensor]:
+    """Calls with uneven marginals, one for rows and columns where symmetric."""
+
+    def call(module: Any, cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        row = rows.softmax(-1)
+        if symmetric:
+            cost = (cost + cost.mT) * (1 - torch.eye(cost.shape[-1]).to(cost))
+        output: Tensor = getattr(module, op)(
+            cost,
+            epsilon,
+            row_marginal=row,
+            column_marginal=row if symmetric else columns.softmax(-1),
+            symmetric=symmetric,
+            tolerance=0,
+            **options,
+        )
+        return output
+
+    return call
+
+
+def transports() -> list[Case]:
+    """Sinkhorn: converged for the implicit gradient, a few steps of a small epsilon unrolled."""
+    distance = partial(transport, "sinkhorn_distance", max_iterations=60)
+    plan = partial(transport, "sinkhorn_plan", max_iterations=60)
+    steps = partial(transport, "sinkhorn_distance", gradient="unrolled", max_iterations=4)
+    general = {"distance": distance(0.3), "plan": plan(0.3), "steps": steps(0.004)}
+    symmetric = {
+        "symmetric": distance(0.3, True),
+        "symmetric-plan": plan(0.3, True),
+        "symmetric-steep": distance(0.004, True),
+    }
+    return [
+        Case("sinkhorn", f"{rows}x{columns}-{name}", make, invoke=call)
+        for rows, columns in (
+            *((1, 33), (31, 32), (33, 1), (33, 31), (32, 173)),
+            *((size, size) for size in SIZES),
+        )
+        for name, call in {**general, **(symmetric if rows == columns else {})}.items()
+        # One row or column leaves nothing to choose: the gradient of its plan is rounding.
+        if min(rows, columns) > 1 or name in ("distance", "symmetric")
+        for make in [partial(uniform, (2, rows, columns), (2, rows), (2, columns))]
+    ]
+
+
+ALIGNED = [
+    *(
+        Case(
+            "modulated_cosines",
+            f"{components}x{taps}-{rows}",
+            partial(uniform, (components,), (components,), (rows, taps)),
+        )
+        for components, taps in ((1, 33), (31, 32), (33, 173), (173, 31))
+        for rows in (components, 1)
+    ),
+    *(
+        Case("frame_distance", f"{channels}x{frames}-{name}", make, options)
+        for channels, frames in ((1, 33), (31, 32), (33, 31), (32, 33), (7, 173), (173, 33))
+        for name, options in (
+            ("features", {}),
+            ("time", {"normalize": "time"}),
+            ("l2", {"p": 2, "normalize": None}),
+        )
+        for make in [partial(uniform, (2, channels, frames))]
+    ),
+    *(
+        Case("total_variation", f"{channels}x{frames}-{norm}", make, {"norm": norm})
+        for channels, frames in ((1, 33), (31, 1), (32, 31), (33, 32), (173, 173))
+        for norm in (1, 2)
+        for make in [partial(normal, (3, channels, frames))]
+    ),
+    *(
+        Case("frames", f"{taps}-{hop}-{count}", partial(normal, (3, 173)), options)
+        for taps, hop, count, offset in (
+            (1, 1, 173, 0),
+            (31, 7, 33, 3),
+            (32, 8, 31, 12),
+            (33, 4, 32, -8),
+        )
+        for options in [{"kernel_size": taps, "hop": hop, "count": count, "offset": offset}]
+    ),
+    *(
+        Case("overlap_add", f"{taps}-{hop}-{count}", make, options)
+        for taps, hop, count, offset in (
+            (1, 1, 173, 0),
+            (31, 7, 33, 3),
+            (32, 8, 31, 12),
+            (33, 4, 32, -8),
+        )
+        for make in [partial(normal, (3, count, taps))]
+        for options in [{"hop": hop, "length": 173, "offset": offset}]
+    ),
+    *(
+        Case(op, f"{size}{name}", partial(normal, (3, size), (3, size)), options)
+        for op, name, options in (
+            ("neg_snr", "", {}),
+            ("neg_snr", "-batch", {"reduce": "batch"}),
+            ("si_sdr", "", {}),
+        )
+        for size in (*SIZES[op == "si_sdr" :], 5003)  # the ratio of single samples is infinite
+    ),
+    *transports(),
+]
+
+
+def shifted(leaf: Tensor) -> Tensor:
+    """Contiguous, but one element off the alignment of its memory."""
+    return torch.cat([leaf.new_zeros(1), leaf.flatten()])[1:].view(leaf.shape)
+
+
+def shift(*leaves: Tensor) -> tuple[Tensor, ...]:
+    return tuple(shifted(leaf) for leaf in leaves)
+
+
+UNALIGNED = [
+    replace(case, name=f"{case.name}-unaligned", view=shift)
+    for case in ALIGNED
+    if "173x173" not in case.name  # seconds each, and as odd as 33x33
+]
+
+both = pytest.mark.parametrize("case", [*ALIGNED, *UNALIGNED], ids=str)
+
+
+@both
+def test_float64(case: Case) -> None:
+    contract.test_float64_agrees_with_the_reference(case, "cpu")
+
+
+@both
+def test_float32(case: Case) -> None:
+    contract.test_float32_stays_within_the_error_budget(case, "cpu")
+
+
+def test_no_operator_is_missing() -> None:
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name[:10] == "rlsv_fast:"]
+    assert names
+    for name in names:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), name

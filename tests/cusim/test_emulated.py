@@ -1,0 +1,59 @@
+"""The tests of every operator on emulated kernels, in several schedules and on several devices."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cusim.conftest import ROOT
+
+# As tests select: the values, against finite differences, as operators of torch. Nothing is
+# compiled by inductor, and no thread of torch takes part.
+CONTRACT = ("tests/test_contract.py", "tests/ops", "-k", "not cuda and not inductor")
+VALUES = ("tests/test_contract.py", "-k", "not cuda and (float64_agrees or float32_stays)")
+SIZES = ("tests/cusim/emulated_sizes.py",)
+FEW_SIZES = (*SIZES, "-k", "float32 and not 173x173 and not unaligned")
+
+SMALL = {"CUSIM_PROCESSORS": "1", "CUSIM_SHARED": "18000"}
+STRIDING = {"CUSIM_PROCESSORS": "3", "CUSIM_BLOCKS": "2"}
+
+
+@pytest.fixture(scope="session")
+def twin(build) -> Path:
+    path: Path = build("none").twin()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tests", "schedule", "device"),
+    [
+        pytest.param(CONTRACT, "fwd", {}, id="contract-forward"),
+        pytest.param(VALUES, "rev", {}, id="values-reverse"),
+        pytest.param(VALUES, "rand:1", {}, id="values-random"),
+        pytest.param(SIZES, "rand:2", {}, id="sizes"),
+        pytest.param(FEW_SIZES, "fwd", SMALL, id="sizes-on-a-small-device"),
+        pytest.param(FEW_SIZES, "rev", STRIDING, id="sizes-with-few-blocks"),
+    ],
+)
+def test_operators(
+    tests: tuple[str, ...], schedule: str, device: dict[str, str], twin: Path
+) -> None:
+    environment = {**os.environ, **device, "CUSIM_SCHED": schedule, "RLSV_FAST_EMULATED": str(twin)}
+    environment.pop("FAIL_WITHOUT_CUDA", None)
+    environment["PYTHONPATH"] = str(ROOT)
+    # What is said before an abort goes to stderr itself, hence no capture there.
+    options = ("-q", "-p", "no:cacheprovider", "--capture=sys", "--durations=5")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    print(done.stdout[-4000:], done.stderr[-4000:])
+    assert done.returncode == 0
+    assert re.search(r"\d+ passed", done.stdout)
