@@ -1,12 +1,16 @@
 // pybind11 module _host: what is not a tensor operator. No torch header, no tensor.
 #include <pybind11/pybind11.h>
 
+#include "cuda/grid.h"
 #include "simd_level.h"
 
 namespace {
 
-pybind11::dict build_info() {
-  pybind11::dict info;
+namespace py = pybind11;
+using namespace rlsv_fast::cuda;
+
+py::dict build_info() {
+  py::dict info;
   info["torch"] = RLSV_FAST_TORCH_BUILD;
   info["cuda"] = RLSV_FAST_CUDA_BUILD;
   info["compiler"] = __VERSION__;
@@ -14,9 +18,79 @@ pybind11::dict build_info() {
   return info;
 }
 
+// The launch arithmetic of the CUDA kernels (cuda/grid.h), for tests on any machine.
+void define_grids(py::module_ module) {
+  py::class_<Device>(module, "Device")
+      .def(py::init([](int64_t processors, int64_t shared) { return Device{processors, shared}; }),
+           py::arg("processors"), py::arg("shared"));
+  py::class_<Grid>(module, "Grid")
+      .def_readonly("blocks", &Grid::blocks)
+      .def_readonly("threads", &Grid::threads)
+      .def_readonly("shared", &Grid::shared);
+  module.def("spread", &spread);
+  module.def("slots", &slots);
+
+  py::class_<Chunks>(module, "Chunks")
+      .def_readonly("size", &Chunks::size)
+      .def_readonly("count", &Chunks::count)
+      .def_readonly("total", &Chunks::total);
+  module.def("cut_rows", &cut_rows);
+  module.def("tile_rows", &tile_rows);
+  module.def("sums_grid", &sums_grid);
+
+  module.def("modulated_cosines_forward_grid", &modulated_cosines_forward_grid);
+  module.def("modulated_cosines_backward_grid", &modulated_cosines_backward_grid);
+  module.def("modulated_cosines_chunk", &modulated_cosines_chunk);
+  module.def("modulated_cosines_chunks", &modulated_cosines_chunks);
+  module.def("modulated_cosines_partial_grid", &modulated_cosines_partial_grid);
+  module.def("modulated_cosines_total_grid", &modulated_cosines_total_grid);
+
+  module.def("frame_distance_stride", &frame_distance_stride);
+  module.def("frame_distance_tiles", &frame_distance_tiles);
+  module.def("frame_distance_tile", &frame_distance_tile);
+
+  module.def("frames_grid", &frames_grid);
+  module.def("frames_align", &frames_align);
+  module.def("overlap_start", &overlap_start);
+  module.def("overlap_blocks", &overlap_blocks);
+  module.def("overlap_grid", &overlap_grid);
+
+  py::class_<VariationShape>(module, "VariationShape")
+      .def_readonly("tiles", &VariationShape::tiles)
+      .def_readonly("pieces", &VariationShape::pieces)
+      .def_readonly("share", &VariationShape::share)
+      .def_readonly("blocks", &VariationShape::blocks)
+      .def_readonly("partials", &VariationShape::partials);
+  module.def("variation_shape", &variation_shape);
+  module.def("variation_sums_grid", &variation_sums_grid);
+  module.def("variation_backward_grid", &variation_backward_grid);
+
+  py::class_<SinkhornGrid>(module, "SinkhornGrid")
+      .def_readonly("grid", &SinkhornGrid::grid)
+      .def_readonly("resident", &SinkhornGrid::resident)
+      .def_readonly("workspace", &SinkhornGrid::workspace);
+  module.def("sinkhorn_grid", &sinkhorn_grid);
+  py::enum_<Residence>(module, "Residence")
+      .value("matrix", Residence::kMatrix)
+      .value("vectors", Residence::kVectors)
+      .value("nothing", Residence::kNothing);
+  py::class_<SinkhornGradientGrid>(module, "SinkhornGradientGrid")
+      .def_readonly("residence", &SinkhornGradientGrid::residence)
+      .def_readonly("descent", &SinkhornGradientGrid::descent)
+      .def_readonly("elimination", &SinkhornGradientGrid::elimination)
+      .def("workspace", &SinkhornGradientGrid::workspace);
+  module.def("sinkhorn_gradient_grid", &sinkhorn_gradient_grid);
+  py::class_<SinkhornReverseGrid>(module, "SinkhornReverseGrid")
+      .def_readonly("grid", &SinkhornReverseGrid::grid)
+      .def_readonly("resident", &SinkhornReverseGrid::resident)
+      .def_readonly("workspace", &SinkhornReverseGrid::workspace);
+  module.def("sinkhorn_reverse_grid", &sinkhorn_reverse_grid);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_host, module) {
-  module.doc() = "Facts about the build and the machine.";
+  module.doc() = "Facts about the build and the machine; the launch arithmetic of CUDA kernels.";
   module.def("build_info", &build_info, "What this build holds and what the processor offers.");
+  define_grids(module.def_submodule("grid", "How kernels are spread over a GPU: csrc/cuda/grid.h"));
 }

@@ -1,0 +1,152 @@
+"""Launch arithmetic of the CUDA kernels (csrc/cuda/grid.h): sizes, coverage, choice of paths."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from typing import Any
+
+import pytest
+
+grid: Any = importlib.import_module("rlsv_fast._host").grid
+
+KB = 1024
+GPUS = {  # processors, KB of shared memory for one block
+    "T4": (40, 64),
+    "RTX 3090": (82, 99),
+    "A100": (108, 163),
+    "H200": (132, 227),
+}
+DEVICES = {name: grid.Device(count, shared * KB) for name, (count, shared) in GPUS.items()}
+H200 = DEVICES["H200"]
+SIZES = (1, 2, 31, 32, 33, 173, 800, 2048, 65536)
+MOST_BLOCKS = 2**31 - 1
+
+
+def assert_launchable(one: Any, shared: int = 48 * KB) -> None:
+    assert 1 <= one.blocks <= MOST_BLOCKS
+    assert 32 <= one.threads <= 1024 and one.threads % 32 == 0
+    assert 0 <= one.shared <= shared
+
+
+def divide_up(count: int, by: int) -> int:
+    return -(-count // by)
+
+
+@pytest.mark.parametrize("cut", [grid.cut_rows, grid.tile_rows], ids=["sums", "tiles"])
+def test_chunks_cover_rows_of_any_length_once(cut: Any) -> None:
+    for rows, length in itertools.product((1, 8, 65536), (*SIZES, 2**31 + 1, 2**40)):
+        chunks = cut(rows, length)
+        assert (chunks.count - 1) * chunks.size < length <= chunks.count * chunks.size
+        assert chunks.total == rows * chunks.count
+        assert_launchable(grid.sums_grid(chunks.total))
+    assert cut(3, 0).total == 0
+
+
+def test_partial_sums_stay_few() -> None:
+    """The second stage, one block per row, must not become the longer one."""
+    assert all(grid.cut_rows(1, length).count <= 1024 for length in (2**20, 2**31, 2**40))
+
+
+def test_modulated_cosines_cover_rows_and_taps() -> None:
+    for components, taps in itertools.product(SIZES, SIZES):
+        forward = grid.modulated_cosines_forward_grid(components, taps)
+        assert forward.blocks == components * divide_up(taps, 1024)
+        chunk, chunks = (
+            grid.modulated_cosines_chunk(components),
+            grid.modulated_cosines_chunks(components),
+        )
+        assert (chunks - 1) * chunk < components <= chunks * chunk
+        assert chunks <= 256
+        for lanes in (1, 2, 4):
+            partial = grid.modulated_cosines_partial_grid(components, taps, lanes)
+            assert partial.blocks * partial.threads * lanes >= chunks * taps
+            assert_launchable(partial)
+        for one in (forward, grid.modulated_cosines_backward_grid(components)):
+            assert_launchable(one)
+        total = grid.modulated_cosines_total_grid(taps)
+        assert total.blocks * total.threads >= taps
+
+
+def test_frame_distance_fills_the_device() -> None:
+    """The papers' batch has few pairs of frames: small tiles give every processor one."""
+    assert grid.frame_distance_tile(H200, 8, 173) == 32
+    assert grid.frame_distance_tiles(8, 173, 32) >= 132
+    assert grid.frame_distance_tile(H200, 64, 512) == 64
+
+
+def test_frame_distance_tiles_are_the_upper_half() -> None:
+    for frames, tile in itertools.product(SIZES, (32, 64)):
+        across = divide_up(frames, tile)
+        pairs = {(min(i, j), max(i, j)) for i in range(min(across, 9)) for j in range(across)}
+        if across <= 9:
+            assert grid.frame_distance_tiles(5, frames, tile) == 5 * len(pairs)
+        stride = grid.frame_distance_stride(frames)
+        assert stride % 4 == 0 and frames <= stride < frames + 4
+
+
+def test_frames_have_threads_for_their_taps() -> None:
+    for rows, taps, lanes in itertools.product(SIZES, SIZES, (1, 2, 4)):
+        one = grid.frames_grid(rows, taps, lanes)
+        assert_launchable(one)
+        assert one.blocks == rows * divide_up(taps, 2048)
+        assert one.threads == 256 or one.threads * lanes >= taps
+
+
+@pytest.mark.parametrize("offset", [-65536, -5, -4, -1, 0, 1, 3, 4, 990, 65536])
+def test_overlap_add_reaches_every_output(offset: int) -> None:
+    for length, lanes in itertools.product(SIZES, (1, 2, 4)):
+        start = grid.overlap_start(offset, lanes)
+        assert start % lanes == 0 and start <= offset < start + lanes
+        blocks = grid.overlap_blocks(length, offset, lanes)
+        one = grid.overlap_grid(3, length, offset, lanes)
+        assert_launchable(one)
+        assert one.blocks == 3 * blocks
+        assert start + blocks * one.threads * lanes >= offset + length
+
+
+def test_total_variation_covers_every_cell() -> None:
+    for batch, components, frames in itertools.product((1, 8, 65536), SIZES, SIZES):
+        shape = grid.variation_shape(batch, components, frames)
+        assert shape.pieces == divide_up(frames, 32) * divide_up(components, 8)
+        assert (shape.blocks - 1) * shape.share < shape.pieces <= shape.blocks * shape.share
+        assert shape.blocks <= 1024
+        assert_launchable(grid.variation_sums_grid(shape))
+        assert_launchable(grid.variation_backward_grid(shape))
+    assert grid.variation_shape(8, 0, 5).partials == 0
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("item", [4, 8], ids=["float32", "float64"])
+def test_sinkhorn_fits_any_device(gpu: str, item: int) -> None:
+    device, room = DEVICES[gpu], GPUS[gpu][1] * KB
+    for items, rows, columns in itertools.product((1, 8, 65536), SIZES, SIZES):
+        forward = grid.sinkhorn_grid(device, items, rows, columns, 3, 3, item)
+        gradient = grid.sinkhorn_gradient_grid(device, items, rows, columns, item)
+        reverse = grid.sinkhorn_reverse_grid(device, items, rows, columns, item)
+        for one in (forward.grid, gradient.descent, gradient.elimination, reverse.grid):
+            assert_launchable(one, room)
+        for one in (forward, reverse):
+            assert (one.workspace == 0) == one.resident
+            assert one.resident or one.workspace >= rows * columns
+            assert one.resident or one.grid.blocks * one.workspace * item <= max(
+                256 * KB * KB, one.workspace * item
+            )
+        assert gradient.elimination.blocks >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"), [("T4", 116), ("RTX 3090", 148), ("A100", 192), ("H200", 228)]
+)
+def test_sinkhorn_keeps_the_papers_problems_in_shared_memory(name: str, frames: int) -> None:
+    """The kernel matrix of a float32 self-cost up to this many frames; above, it is streamed."""
+    for size, resident in ((frames, True), (frames + 4, False)):
+        assert grid.sinkhorn_grid(DEVICES[name], 8, size, size, 3, 3, 4).resident is resident
+
+
+def test_sinkhorn_gradients_keep_the_papers_plans_in_shared_memory() -> None:
+    matrix = grid.Residence.matrix
+    assert grid.sinkhorn_gradient_grid(H200, 8, 173, 173, 4).residence == matrix
+    assert grid.sinkhorn_reverse_grid(H200, 8, 173, 173, 4).resident
+    far = grid.sinkhorn_gradient_grid(H200, 8, 65536, 65536, 4)
+    assert far.residence == grid.Residence.nothing and far.elimination.blocks == 1
