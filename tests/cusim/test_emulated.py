@@ -29,7 +29,7 @@ def twin(build) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("tests", "schedule", "device"),
+    ("tests", "schedule", "machine"),
     [
         pytest.param(CONTRACT, "fwd", {}, id="contract-forward"),
         pytest.param(VALUES, "rev", {}, id="values-reverse"),
@@ -40,9 +40,14 @@ def twin(build) -> Path:
     ],
 )
 def test_operators(
-    tests: tuple[str, ...], schedule: str, device: dict[str, str], twin: Path
+    tests: tuple[str, ...], schedule: str, machine: dict[str, str], twin: Path
 ) -> None:
-    environment = {**os.environ, **device, "CUSIM_SCHED": schedule, "RLSV_FAST_EMULATED": str(twin)}
+    environment = {
+        **os.environ,
+        **machine,
+        "CUSIM_SCHED": schedule,
+        "RLSV_FAST_EMULATED": str(twin),
+    }
     environment.pop("FAIL_WITHOUT_CUDA", None)
     environment["PYTHONPATH"] = str(ROOT)
     # What is said before an abort goes to stderr itself, hence no capture there.
