@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 from cusim.conftest import ROOT
 
-# As tests select: the values, against finite differences, as operators of torch. Nothing is
-# compiled by inductor, and no thread of torch takes part.
-CONTRACT = ("tests/test_contract.py", "tests/ops", "-k", "not cuda and not inductor")
-VALUES = ("tests/test_contract.py", "-k", "not cuda and (float64_agrees or float32_stays)")
+# Left out: what depends on torch alone (compiled graphs, opcheck), and what takes minutes here.
+SLOW = (
+    *("inductor", "compiles", "opcheck", "many", "small_epsilon", "small_to_large", "large_sizes"),
+    *("with_pot", "differences", "tends_to", "tiny_losses"),
+)
+EXCEPT = " and ".join(f"not {name}" for name in ("cuda", *SLOW))
+CONTRACT = ("tests/test_contract.py", "tests/ops", "-k", EXCEPT)
+VALUES = (*CONTRACT[:1], "-k", f"{EXCEPT} and (float64_agrees or float32_stays)")
 SIZES = ("tests/cusim/emulated_sizes.py",)
 FEW_SIZES = (*SIZES, "-k", "float32 and not 173x173 and not unaligned")
 
