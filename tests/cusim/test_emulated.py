@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +10,16 @@ from pathlib import Path
 import pytest
 from cusim.conftest import ROOT
 
-# Left out: what depends on torch alone (compiled graphs, opcheck), and what takes minutes here.
+# Left out: what depends on torch alone, and what takes minutes here and seconds on a CPU.
 SLOW = (
-    *("inductor", "compiles", "opcheck", "many", "small_epsilon", "small_to_large", "large_sizes"),
+    *("inductor", "compiles", "many", "small_epsilon", "small_to_large", "large_sizes"),
     *("with_pot", "differences", "tends_to", "tiny_losses"),
+    *("(opcheck and not small)", "(gradcheck and sinkhorn)"),
 )
 EXCEPT = " and ".join(f"not {name}" for name in ("cuda", *SLOW))
 CONTRACT = ("tests/test_contract.py", "tests/ops", "-k", EXCEPT)
-VALUES = (*CONTRACT[:1], "-k", f"{EXCEPT} and (float64_agrees or float32_stays)")
+FLOAT64 = ("tests/test_contract.py", "-k", f"{EXCEPT} and float64_agrees")
+FLOAT32 = ("tests/test_contract.py", "-k", f"{EXCEPT} and float32_stays")
 SIZES = ("tests/cusim/emulated_sizes.py",)
 FEW_SIZES = (*SIZES, "-k", "float32 and not 173x173 and not unaligned")
 
@@ -36,8 +37,8 @@ def twin(build) -> Path:
     ("tests", "schedule", "machine"),
     [
         pytest.param(CONTRACT, "fwd", {}, id="contract-forward"),
-        pytest.param(VALUES, "rev", {}, id="values-reverse"),
-        pytest.param(VALUES, "rand:1", {}, id="values-random"),
+        pytest.param(FLOAT64, "rev", {}, id="float64-reverse"),
+        pytest.param(FLOAT32, "rand:1", {}, id="float32-random"),
         pytest.param(SIZES, "rand:2", {}, id="sizes"),
         pytest.param(FEW_SIZES, "fwd", SMALL, id="sizes-on-a-small-device"),
         pytest.param(FEW_SIZES, "rev", STRIDING, id="sizes-with-few-blocks"),
@@ -55,7 +56,7 @@ def test_operators(
     environment.pop("FAIL_WITHOUT_CUDA", None)
     environment["PYTHONPATH"] = str(ROOT)
     # What is said before an abort goes to stderr itself, hence no capture there.
-    options = ("-q", "-p", "no:cacheprovider", "--capture=sys", "--durations=5")
+    options = ("-p", "no:cacheprovider", "--capture=sys", "--durations=5")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=ROOT,
@@ -64,5 +65,4 @@ def test_operators(
         text=True,
     )
     print(done.stdout[-4000:], done.stderr[-4000:])
-    assert done.returncode == 0
-    assert re.search(r"\d+ passed", done.stdout)
+    assert done.returncode == 0  # 5 where nothing was chosen
