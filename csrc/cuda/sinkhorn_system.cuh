@@ -5,13 +5,15 @@
 // Symmetric plans (f = g): (diag(r) + P) z = (wr + wc) / 2 by conjugate gradients in T, p = q = z;
 // the condition is <= 2. Others: conjugate gradients on the Schur complement diag(c) - P' diag(1/r)
 // P in double, its null space (constants) projected out. Plans that fall into nearly separate
-// blocks have no usable condition number; these are solved by elimination. Why each step is as it
-// is: cpu/sinkhorn_system.h.
+// blocks have no usable condition number; these are solved by elimination
+// (sinkhorn_elimination.cuh). Weights of zero have p or q = 0. Why each step is as it is:
+// cpu/sinkhorn_system.h.
 //
 // P stays in T, in shared memory where it fits; W is the type of the vectors. Functions end with a
 // barrier wherever they leave something that other threads read.
 #pragma once
 
+#include "sinkhorn_elimination.cuh"
 #include "sinkhorn_sums.cuh"
 
 namespace rlsv_fast::cuda {
@@ -116,7 +118,7 @@ struct SinkhornSystem {
   }
 
   template <typename Combine = Sum>
-  __device__ __forceinline__ W reduce(W value, Combine combine = {}) {
+  __device__ __forceinline__ W reduce(W value, Combine combine = {}) const {
     return block_reduce<kThreads>(value, reinterpret_cast<W*>(slots()), combine);
   }
 
@@ -247,49 +249,6 @@ struct SinkhornSystem {
     return energy <= kEnough * kEnough * first;
   }
 
-  // The columns' part by elimination, for plans that nearly fall apart; `graph` is (columns,
-  // columns). The Schur complement is the Laplacian of a graph with weights W_jk = sum_i P_ij P_ik
-  // / r_i >= 0; taking every pivot as the sum of its weights, never as a difference, keeps all
-  // digits (Grassmann, Taksar, Heyman).
-  __device__ __forceinline__ void eliminate(W* graph) {
-    const int warp = warp_index(), lane = lane_index();
-    for (int j = warp; j < columns; j += kWarps)
-      for (int k = lane; k < j; k += kWarp) {
-        W total = 0;
-        for (int i = 0; i < rows; ++i) {
-          const W share = r()[i] > W(0) ? entry(i, j) / r()[i] : W(0);
-          total += share * entry(i, k);
-        }
-        graph[int64_t(j) * columns + k] = total;
-      }
-    __syncthreads();
-    for (int last = columns - 1; last > 0; --last) {
-      const W* edges = graph + int64_t(last) * columns;
-      W degree = 0;
-      each(last, [&](int k) { degree += edges[k]; });
-      degree = reduce(degree);
-      if (threadIdx.x == 0) image()[last] = degree;
-      if (!(degree > W(0))) continue;
-      for (int k = warp; k < last; k += kWarps) {
-        const W share = edges[k] / degree;
-        if (!(share > W(0))) continue;
-        if (lane == 0) residual()[k] += share * residual()[last];
-        for (int l = lane; l < k; l += kWarp) graph[int64_t(k) * columns + l] += edges[l] * share;
-      }
-      __syncthreads();
-    }
-    if (threadIdx.x == 0) q()[0] = W(0);
-    for (int j = 1; j < columns; ++j) {
-      __syncthreads();
-      W total = 0;
-      each(j, [&](int k) { total += graph[int64_t(j) * columns + k] * q()[k]; });
-      total = reduce(total);
-      if (threadIdx.x == 0)
-        q()[j] = image()[j] > W(0) ? (residual()[j] + total) / image()[j] : W(0);
-    }
-    __syncthreads();
-  }
-
   // Solves for p and q; `graph` is null unless the problem is to be eliminated. False where
   // conjugate gradients do not converge.
   __device__ __forceinline__ bool solve_general(const SinkhornItem<T>& item, W* graph) {
@@ -313,14 +272,14 @@ struct SinkhornSystem {
           },
           [&](int j, W total) { residual()[j] = total / unit; });
       if (graph)
-        eliminate(graph);
+        eliminate(*this, graph);
       else if (!descend(mass))
         return false;
       W level = 0;
       each(columns, [&](int j) { level += c()[j] * q()[j]; });
       level = reduce(level);
       level = mass > W(0) ? level / mass : W(0);
-      each(columns, [&](int j) { q()[j] = (q()[j] - level) * unit; });
+      each(columns, [&](int j) { q()[j] = c()[j] == W(0) ? W(0) : (q()[j] - level) * unit; });
       __syncthreads();
     }
     multiply(q(), [&](int i, W product) {

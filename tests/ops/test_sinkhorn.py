@@ -387,6 +387,24 @@ def test_zero_weights(dtype: Float) -> None:
     assert gradient(square, 0.05, **options)[1].isfinite().all()
 
 
+@both_types
+def test_zero_weights_get_no_gradient(dtype: Float) -> None:
+    """By elimination (a plan of nearly separate blocks) and by conjugate gradients."""
+    marginal = weights(12)
+    marginal[[0, 5]] = 0
+    marginal /= marginal.sum()
+    cost = self_cost(1, 12)[0].to(dtype)
+    for epsilon in (0.004, 0.05):
+        row, column = (marginal.clone().to(dtype).requires_grad_() for _ in range(2))
+        options = {"row_marginal": row, "column_marginal": column}
+        value = ops.sinkhorn_distance(cost, epsilon, **options)
+        plan = ops.sinkhorn_plan(cost, epsilon, **options)
+        for result in (value, (plan * general_cost(12, 12).to(dtype)).sum()):
+            for slope in torch.autograd.grad(result, (row, column)):
+                assert ((slope == 0) == (marginal == 0)).all()
+                assert slope.isfinite().all()
+
+
 def test_no_mass_at_all() -> None:
     nothing = torch.zeros(4)
     options = {"row_marginal": nothing, "column_marginal": nothing}
