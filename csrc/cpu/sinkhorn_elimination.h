@@ -1,9 +1,13 @@
 // The columns' part of the linear system in sinkhorn_system.h by elimination, for plans P that
-// nearly fall apart. The Schur complement diag(c) - P' diag(1/r) P is the Laplacian of a graph with
-// weights
-//   W_jk = sum_i P_ij P_ik / r_i >= 0,   0 <= k < j < M.
-// Taking every pivot as the sum of its weights, never as a difference, keeps all digits (Grassmann,
-// Taksar, Heyman).
+// nearly fall apart. The Schur complement diag(c) - P' diag(1/r) P is the Laplacian of a graph, and
+// its right-hand side the sum of what flows along the edges: with 0 <= j, k < M and j != k,
+//   W_jk = sum_i P_ij P_ik / r_i >= 0,   F_jk = sum_i P_ij P_ik / r_i (H_ij - H_ik) = -F_kj,
+//   sum_k W_jk (q_j - q_k) = sum_k F_jk.
+// Without node l, of degree d = sum_k W_lk, the others have
+//   W_jk + W_jl W_lk / d,   F_jk + (F_jl W_lk + W_jl F_lk) / d.
+// Pivots that are sums of weights, never differences (Grassmann, Taksar, Heyman), keep all digits
+// of the weights, however small, and flows on edges keep those of q: right-hand sides of nodes
+// would lose them in sums that cancel.
 #if defined(RLSV_SINKHORN_ELIMINATION_H) == defined(RLSV_PASS_TOGGLE)
 #if defined(RLSV_SINKHORN_ELIMINATION_H)
 #undef RLSV_SINKHORN_ELIMINATION_H
@@ -15,52 +19,53 @@
 
 namespace rlsv_fast::RLSV_PASS {
 
+template <typename T>
+struct Item;
 template <typename T, typename W>
 struct System;  // sinkhorn_system.h
 
-// to += factor from
-template <typename W>
-RLSV_INLINE void add_multiple(const W* from, W factor, int64_t width, W* to) {
-  for (int64_t j = 0; j < width; j += kLanes<W>) {
-    Vec<W> source, target;
-    load(from + j, source);
-    load(to + j, target);
-    store<W>(target + source * factor, to + j);
-  }
-}
-
-// q from the residual, which is used up; q_0 = 0.
+// q for the upstream H / unit; q_0 = 0.
 template <typename T, typename W>
-RLSV_INLINE void eliminate(const System<T, W>& system) {
-  const int64_t rows = system.rows, columns = system.columns, width = system.width;
-  const W* r = system.r;
-  W *q = system.q, *residual = system.residual, *degrees = system.image;
-  Arena<W> storage(columns * width);
-  W* graph = storage.take(columns * width);
+RLSV_INLINE void eliminate(const System<T, W>& system, const Item<T>& item, W unit) {
+  const int64_t rows = system.rows, columns = system.columns;
+  W *q = system.q, *degrees = system.image, *inflow = system.residual, *flow = system.ahead;
+  Arena<W> storage(columns * columns);
+  W* graph = storage.take(columns * columns);  // W_jk at (j, k) and F_jk at (k, j), k < j
   for (int64_t i = 0; i < rows; ++i) {
-    const W* row = system.plan + i * width;
+    const W *mass = system.plan + i * system.width, r = system.r[i];
+    const T* upstream = item.upstream + i * columns;
     for (int64_t j = 0; j < columns; ++j) {
-      const W share = r[i] > W(0) ? row[j] / r[i] : W(0);
-      if (share > W(0)) add_multiple(row, share, round_up(j + 1, kLanes<W>), graph + j * width);
+      const W share = r > W(0) ? mass[j] / r : W(0);
+      if (!(share > W(0))) continue;
+      W* edges = graph + j * columns;
+      for (int64_t k = 0; k < j; ++k) edges[k] += share * mass[k];
+      for (int64_t k = j + 1; k < columns; ++k)
+        edges[k] += share * mass[k] * ((W(upstream[k]) - W(upstream[j])) / unit);
     }
   }
   for (int64_t last = columns - 1; last > 0; --last) {
-    const W* edges = graph + last * width;
-    W degree = 0;
-    for (int64_t k = 0; k < last; ++k) degree += edges[k];
+    const W* weight = graph + last * columns;
+    W degree = 0, total = 0;
+    for (int64_t k = 0; k < last; ++k) {
+      flow[k] = graph[k * columns + last];
+      degree += weight[k];
+      total += flow[k];
+    }
     degrees[last] = degree;
+    inflow[last] = total;
     if (!(degree > W(0))) continue;
     for (int64_t k = 0; k < last; ++k) {
-      const W share = edges[k] / degree;
+      const W share = weight[k] / degree, drop = flow[k] / degree;
       if (!(share > W(0))) continue;
-      residual[k] += share * residual[last];
-      add_multiple(edges, share, round_up(k, kLanes<W>), graph + k * width);
+      W* edges = graph + k * columns;
+      for (int64_t j = 0; j < k; ++j) edges[j] += weight[j] * share;
+      for (int64_t j = k + 1; j < last; ++j) edges[j] += weight[j] * drop - flow[j] * share;
     }
   }
   q[0] = W(0);
   for (int64_t j = 1; j < columns; ++j) {
-    W total = residual[j];
-    for (int64_t k = 0; k < j; ++k) total += graph[j * width + k] * q[k];
+    W total = inflow[j];
+    for (int64_t k = 0; k < j; ++k) total += graph[j * columns + k] * q[k];
     q[j] = degrees[j] > W(0) ? total / degrees[j] : W(0);
   }
 }

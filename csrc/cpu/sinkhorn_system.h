@@ -220,10 +220,7 @@ struct System {
     const W unit = std::max(largest(wr, rows), largest(wc, columns));
     if (unit > W(0)) {
       reduce(item, unit);
-      if (!descend(kEnough)) {
-        reduce(item, unit);
-        eliminate(*this);
-      }
+      if (!descend(kEnough)) eliminate(*this, item, unit);
       W level = 0, mass = 0;
       for (int64_t j = 0; j < columns; ++j) level += c[j] * q[j], mass += c[j];
       level = mass > W(0) ? level / mass : W(0);

@@ -249,6 +249,18 @@ struct SinkhornSystem {
     return energy <= kEnough * kEnough * first;
   }
 
+  // residual = wc - P' (wr / r), made of differences term by term.
+  __device__ __forceinline__ void find_residual(const SinkhornItem<T>& item, W unit) {
+    each(rows, [&](int i) { p()[i] = r()[i] > W(0) ? wr()[i] / r()[i] : W(0); });
+    __syncthreads();
+    sum_columns<W>(
+        rows, columns, partial(),
+        [&](int i, int j) {
+          return entry(i, j) * (W(item.upstream[int64_t(i) * columns + j]) - p()[i]);
+        },
+        [&](int j, W total) { residual()[j] = total / unit; });
+  }
+
   // Solves for p and q; `graph` is null unless the problem is to be eliminated. False where
   // conjugate gradients do not converge.
   __device__ __forceinline__ bool solve_general(const SinkhornItem<T>& item, W* graph) {
@@ -262,19 +274,12 @@ struct SinkhornSystem {
     const W unit = reduce(most, Largest{});
     mass = reduce(mass);
     if (unit > W(0)) {
-      // residual = wc - P' (wr / r), made of differences term by term.
-      each(rows, [&](int i) { p()[i] = r()[i] > W(0) ? wr()[i] / r()[i] : W(0); });
-      __syncthreads();
-      sum_columns<W>(
-          rows, columns, partial(),
-          [&](int i, int j) {
-            return entry(i, j) * (W(item.upstream[int64_t(i) * columns + j]) - p()[i]);
-          },
-          [&](int j, W total) { residual()[j] = total / unit; });
-      if (graph)
-        eliminate(*this, graph);
-      else if (!descend(mass))
-        return false;
+      if (graph) {
+        eliminate(*this, item.upstream, unit, graph);
+      } else {
+        find_residual(item, unit);
+        if (!descend(mass)) return false;
+      }
       W level = 0;
       each(columns, [&](int j) { level += c()[j] * q()[j]; });
       level = reduce(level);
