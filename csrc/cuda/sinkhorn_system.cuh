@@ -47,17 +47,6 @@ struct Largest {
   }
 };
 
-// Numbers that are loaded or stored at once: a Pack, or one.
-template <typename T>
-struct Single {
-  static constexpr int kLanes = 1;
-  T lane[1];
-};
-template <typename Group, typename T>
-__device__ __forceinline__ Group load(const T* from) {
-  return *reinterpret_cast<const Group*>(from);
-}
-
 template <typename T, typename W, Residence kResidence>
 struct SinkhornSystem {
   int rows, columns, stride;
@@ -97,10 +86,11 @@ struct SinkhornSystem {
   __device__ __forceinline__ W* ahead() const { return column_vector(4); }
   __device__ __forceinline__ W* image() const { return column_vector(5); }
 
-  __device__ __forceinline__ W entry(int i, int j) const {
-    return W(kResidence == Residence::kMatrix ? resident()[int64_t(i) * stride + j]
-                                              : plan[int64_t(i) * columns + j]);
+  // Row i of the plan.
+  __device__ __forceinline__ const T* row(int i) const {
+    return (kResidence == Residence::kMatrix ? resident() : plan) + int64_t(i) * stride;
   }
+  __device__ __forceinline__ W entry(int i, int j) const { return W(row(i)[j]); }
 
   // finish(i, (P y)_i)
   template <typename Finish>
@@ -291,40 +281,6 @@ struct SinkhornSystem {
       p()[i] = r()[i] == W(0) ? W(0) : (wr()[i] - product) / r()[i];
     });
     return true;
-  }
-
-  // The gradients from p and q; returns dL/deps. Group: Pack or Single.
-  template <typename Group>
-  __device__ __forceinline__ double write(const SinkhornItem<T>& item, T* grad_cost, T* grad_row,
-                                          T* grad_column) {
-    const W rate = W(item.scale) / W(item.epsilon), direct = item.distance ? W(item.scale) : W(0);
-    const T* matrix = kResidence == Residence::kMatrix ? resident() : plan;
-    const int lane = lane_index();
-    double by_epsilon = 0;
-    for (int i = warp_index(); i < rows; i += kWarps) {
-      const W level = p()[i];
-      W along = 0;
-#pragma unroll 1
-      for (int j = lane * Group::kLanes; j < columns; j += int(kWarp) * Group::kLanes) {
-        const int64_t at = int64_t(i) * columns + j;
-        const Group upstream = load<Group>(item.upstream + at),
-                    mass = load<Group>(matrix + int64_t(i) * stride + j);
-        const Group cost = item.distance ? upstream : load<Group>(item.cost + at);
-        Group result;
-#pragma unroll
-        for (int k = 0; k < Group::kLanes; ++k) {
-          const W value = W(mass.lane[k]);
-          const W flow = value * (q()[j + k] + level - W(upstream.lane[k])) * rate;
-          along += flow * W(cost.lane[k]);
-          result.lane[k] = T(flow + value * direct);
-        }
-        *reinterpret_cast<Group*>(grad_cost + at) = result;
-      }
-      by_epsilon -= double(along);
-    }
-    each(rows, [&](int i) { grad_row[i] = T(p()[i] * W(item.scale)); });
-    each(columns, [&](int j) { grad_column[j] = T(q()[j] * W(item.scale)); });
-    return block_reduce<kThreads>(by_epsilon, slots()) / double(item.epsilon);
   }
 };
 
