@@ -7,7 +7,7 @@
 // Others: conjugate gradients on the Schur complement diag(c) - P' diag(1/r) P in double, its null
 // space (constants) projected out; gauge sum_j c_j q_j = 0, where scaling b alone changes nothing.
 // Plans that fall into nearly separate blocks have no usable condition number; these are solved
-// by elimination.
+// by elimination, sinkhorn_elimination.h. Weights of zero have p or q = 0.
 #if defined(RLSV_SINKHORN_SYSTEM_H) == defined(RLSV_PASS_TOGGLE)
 #if defined(RLSV_SINKHORN_SYSTEM_H)
 #undef RLSV_SINKHORN_SYSTEM_H
@@ -16,6 +16,7 @@
 #endif
 
 #include "sinkhorn.h"
+#include "sinkhorn_elimination.h"
 
 namespace rlsv_fast::RLSV_PASS {
 
@@ -203,49 +204,6 @@ struct System {
     return energy <= enough * enough * first;
   }
 
-  // The columns' part by elimination, for plans that nearly fall apart. The Schur complement is
-  // the Laplacian of a graph with weights W_jk = sum_i P_ij P_ik / r_i >= 0; taking every pivot
-  // as the sum of its weights, never as a difference, keeps all digits (Grassmann, Taksar, Heyman).
-  RLSV_INLINE void eliminate() {
-    Arena<W> storage(columns * width);
-    W* graph = storage.take(columns * width);
-    for (int64_t i = 0; i < rows; ++i) {
-      const W* row = plan + i * width;
-      for (int64_t j = 0; j < columns; ++j) {
-        const W share = r[i] > W(0) ? row[j] / r[i] : W(0);
-        if (share > W(0)) add_multiple(row, share, round_up(j + 1, kLanes<W>), graph + j * width);
-      }
-    }
-    for (int64_t last = columns - 1; last > 0; --last) {
-      const W* edges = graph + last * width;
-      W degree = 0;
-      for (int64_t k = 0; k < last; ++k) degree += edges[k];
-      image[last] = degree;
-      if (!(degree > W(0))) continue;
-      for (int64_t k = 0; k < last; ++k) {
-        const W share = edges[k] / degree;
-        if (!(share > W(0))) continue;
-        residual[k] += share * residual[last];
-        add_multiple(edges, share, round_up(k, kLanes<W>), graph + k * width);
-      }
-    }
-    q[0] = W(0);
-    for (int64_t j = 1; j < columns; ++j) {
-      W total = residual[j];
-      for (int64_t k = 0; k < j; ++k) total += graph[j * width + k] * q[k];
-      q[j] = image[j] > W(0) ? total / image[j] : W(0);
-    }
-  }
-
-  RLSV_INLINE static void add_multiple(const W* from, W factor, int64_t width, W* to) {
-    for (int64_t j = 0; j < width; j += kLanes<W>) {
-      Vec<W> source, target;
-      load(from + j, source);
-      load(to + j, target);
-      store<W>(target + source * factor, to + j);
-    }
-  }
-
   // residual = wc - P' (wr / r), made of differences term by term.
   RLSV_INLINE void reduce(const Item<T>& item, W unit) {
     std::fill(residual, residual + width, W(0));
@@ -262,14 +220,11 @@ struct System {
     const W unit = std::max(largest(wr, rows), largest(wc, columns));
     if (unit > W(0)) {
       reduce(item, unit);
-      if (!descend(kEnough)) {
-        reduce(item, unit);
-        eliminate();
-      }
+      if (!descend(kEnough)) eliminate(*this, item, unit);
       W level = 0, mass = 0;
       for (int64_t j = 0; j < columns; ++j) level += c[j] * q[j], mass += c[j];
       level = mass > W(0) ? level / mass : W(0);
-      for (int64_t j = 0; j < columns; ++j) q[j] = (q[j] - level) * unit;
+      for (int64_t j = 0; j < columns; ++j) q[j] = c[j] == W(0) ? W(0) : (q[j] - level) * unit;
     }
     multiply(plan, rows, width, q, p);
     for (int64_t i = 0; i < rows; ++i) p[i] = r[i] == W(0) ? W(0) : (wr[i] - p[i]) / r[i];

@@ -178,8 +178,8 @@ inline int64_t slots(const Device& device, int64_t items, int64_t bytes) {
   return std::min(spread(device, items, 2), std::max<int64_t>(kWorkspace / bytes, 1));
 }
 
-// Sinkhorn, forward. The matrix and the vectors of a problem lie in shared
-// memory where they fit, else in a workspace of the block.
+// The iterations, forward and back. The matrix and the vectors of a problem lie in shared memory
+// where they fit, else in a workspace of the block.
 
 // `bytes` is the size of a number. Columns that a warp sums at once, as its registers allow:
 constexpr int64_t sinkhorn_panel(int64_t bytes) { return bytes == 4 ? 256 : 192; }
@@ -219,7 +219,7 @@ inline SinkhornGrid sinkhorn_grid(const Device& device, int64_t items, int64_t r
   return {grid(false), false, storage};
 }
 
-// Sinkhorn, backward.
+// The implicit gradient.
 
 constexpr int64_t kSinkhornThreads = 512;
 // Columns that a block sums at once, through one partial sum per warp and column.
@@ -237,8 +237,8 @@ inline Residence choose_residence(const Device& device, int64_t always, int64_t 
   return always + vectors <= device.shared ? Residence::kVectors : Residence::kNothing;
 }
 
-// The implicit gradient: conjugate gradients for every problem, then elimination, one slot each,
-// for the problems on which they fail.
+// Conjugate gradients for every problem, then elimination, one slot each, for the problems on which
+// they fail.
 struct SinkhornGradientGrid {
   Residence residence;
   Grid descent, elimination;
@@ -267,27 +267,14 @@ inline SinkhornGradientGrid sinkhorn_gradient_grid(const Device& device, int64_t
   return grid;
 }
 
-// The way back through the iterations, its matrix and vectors in shared memory or in a workspace.
-struct SinkhornReverseGrid {
-  Grid grid;
-  bool resident;      // in shared memory
-  int64_t workspace;  // numbers per block, 0 where resident
-};
+// The way back through the iterations, laid out as the way forward: half-steps whose part of the
+// gradient is made at once, and vectors, on either side.
+constexpr int64_t kSinkhornSlots = 32, kSinkhornVectors = 3;
 
-constexpr int64_t kSinkhornPanel = 32;   // half-steps whose part of the gradient is made at once
-constexpr int64_t kSinkhornVectors = 5;  // per side
-
-// Rows of the panel, padded to the groups of four in which they are read.
-constexpr int64_t sinkhorn_height(int64_t rows) { return (rows + 3) / 4 * 4; }
-
-inline SinkhornReverseGrid sinkhorn_reverse_grid(const Device& device, int64_t items, int64_t rows,
-                                                 int64_t columns, int64_t bytes) {
-  const int64_t numbers = round_up(
-      rows * columns + (kSinkhornPanel + kSinkhornVectors) * (sinkhorn_height(rows) + columns), 4);
-  const int64_t sums = kSinkhornWarps * (sizeof(double) + kSinkhornTile * bytes);
-  if (sums + numbers * bytes <= device.shared)
-    return {{std::min(items, kMaxBlocks), kSinkhornThreads, sums + numbers * bytes}, true, 0};
-  return {{slots(device, items, numbers * bytes), kSinkhornThreads, sums}, false, numbers};
+inline SinkhornGrid sinkhorn_reverse_grid(const Device& device, int64_t items, int64_t rows,
+                                          int64_t columns, int64_t bytes) {
+  constexpr int64_t kVectors = kSinkhornSlots + kSinkhornVectors;
+  return sinkhorn_grid(device, items, rows, columns, kVectors, kVectors, bytes);
 }
 
 }  // namespace rlsv_fast::cuda

@@ -26,7 +26,7 @@ cuda::Sinkhorn<T> sinkhorn_problems(const Tensor& cost, const Tensor& epsilon, c
 
 template <typename T>
 Tensor sinkhorn_workspace(const Tensor& cost, const Launch& launch) {
-  constexpr int64_t kMost = int64_t(1) << 30;  // kernels count rows and columns in int
+  constexpr int64_t kMost = int64_t(1) << 25;  // kernels count up to 35 times as many in int
   STD_TORCH_CHECK(cost.size(1) < kMost && cost.size(2) < kMost,
                   "sinkhorn: cost has more rows or columns than the kernels can count");
   int64_t numbers = 0;

@@ -12,6 +12,7 @@
 #include "../sinkhorn_rules.h"
 #include "sinkhorn.cuh"
 #include "sinkhorn.h"
+#include "sinkhorn_sums.cuh"
 
 namespace rlsv_fast::cuda {
 
@@ -100,13 +101,6 @@ __device__ __forceinline__ void exchange(T*& first, T*& second) {
   T* kept = first;
   first = second;
   second = kept;
-}
-
-// Calls body(first) for each group of four rows of the calling warp.
-template <int kWarps, typename Body>
-__device__ __forceinline__ void each_group(int rows, Body body) {
-#pragma unroll 1
-  for (int first = warp_index() * kGroup; first < rows; first += kWarps * kGroup) body(first);
 }
 
 // P = diag(x) K diag(y) into `plan`, which may be null; returns <P, M>, rows added in double.

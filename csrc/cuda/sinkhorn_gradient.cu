@@ -43,14 +43,59 @@ __device__ __forceinline__ bool found_symmetric(const SinkhornGradient<T>& in, i
   return __syncthreads_and(equal) != 0;
 }
 
-template <typename System, typename T>
-__device__ __forceinline__ void write(System& system, const SinkhornGradient<T>& in,
-                                      const SinkhornItem<T>& item, int64_t index, bool packed) {
+// Numbers that are loaded or stored at once: a Pack, or one.
+template <typename T>
+struct Single {
+  static constexpr int kLanes = 1;
+  T lane[1];
+};
+template <typename Group, typename T>
+__device__ __forceinline__ Group load(const T* from) {
+  return *reinterpret_cast<const Group*>(from);
+}
+
+// dL/dM from p and q into `grad_cost`; returns dL/deps. Group: Pack or Single.
+template <typename Group, typename T, typename W, Residence kResidence>
+__device__ __forceinline__ double write_cost(const SinkhornSystem<T, W, kResidence>& system,
+                                             const SinkhornItem<T>& item, T* grad_cost) {
+  const W rate = W(item.scale) / W(item.epsilon), direct = item.distance ? W(item.scale) : W(0);
+  const int columns = system.columns;
+  const W* q = system.q();
+  double by_epsilon = 0;
+  for (int i = warp_index(); i < system.rows; i += kWarps) {
+    const T* plan = system.row(i);
+    const W level = system.p()[i];
+    W along = 0;
+#pragma unroll 1
+    for (int j = lane_index() * Group::kLanes; j < columns; j += int(kWarp) * Group::kLanes) {
+      const int64_t at = int64_t(i) * columns + j;
+      const Group upstream = load<Group>(item.upstream + at), mass = load<Group>(plan + j);
+      const Group cost = item.distance ? upstream : load<Group>(item.cost + at);
+      Group result;
+#pragma unroll
+      for (int k = 0; k < Group::kLanes; ++k) {
+        const W value = W(mass.lane[k]);
+        const W flow = value * (q[j + k] + level - W(upstream.lane[k])) * rate;
+        along += flow * W(cost.lane[k]);
+        result.lane[k] = T(flow + value * direct);
+      }
+      *reinterpret_cast<Group*>(grad_cost + at) = result;
+    }
+    by_epsilon -= double(along);
+  }
+  return block_reduce<kThreads>(by_epsilon, system.slots()) / double(item.epsilon);
+}
+
+template <typename T, typename W, Residence kResidence>
+__device__ __forceinline__ void write(const SinkhornSystem<T, W, kResidence>& system,
+                                      const SinkhornGradient<T>& in, const SinkhornItem<T>& item,
+                                      int64_t index, bool packed) {
   T* grad_cost = in.grad_cost + index * in.rows * in.columns;
   T *grad_row = in.grad_row + index * in.rows, *grad_column = in.grad_column + index * in.columns;
-  const double by_epsilon =
-      packed ? system.template write<Pack<T>>(item, grad_cost, grad_row, grad_column)
-             : system.template write<Single<T>>(item, grad_cost, grad_row, grad_column);
+  each(system.rows, [&](int i) { grad_row[i] = T(system.p()[i] * W(item.scale)); });
+  each(system.columns, [&](int j) { grad_column[j] = T(system.q()[j] * W(item.scale)); });
+  const double by_epsilon = packed ? write_cost<Pack<T>>(system, item, grad_cost)
+                                   : write_cost<Single<T>>(system, item, grad_cost);
   if (threadIdx.x == 0) in.grad_epsilon[index] = T(by_epsilon);
 }
 

@@ -8,200 +8,153 @@
 //   dL/dM = P - Gamma / eps,   dL/deps = sum_ij Gamma_ij M_ij / eps^2,
 //   dL/da = sum_s h / a,   dL/db = sum_s k / b.
 //
-// R and C differ from a reference K by scalings x, y of rows and columns (cpu/sinkhorn_reverse.h):
-// a half-step is two products with K, and Gamma is made for a block of half-steps at once. One
-// block of threads per problem, K and the half-steps' scalings in shared memory where they fit;
-// Gamma lives in dL/dM.
+// R and C differ from a reference K by scalings x, y of rows and columns (cpu/sinkhorn_reverse.h),
+// and Gamma is made for a block of half-steps at once. A step is one stream over K: row i gives h_i
+// of the step before it (K k'), its own sum (K y) and so h'_i, and what it adds to K' h' and to K'
+// x. One block of threads per problem, K and the half-steps' scalings in shared memory where they
+// fit; Gamma lives in dL/dM.
 //
-// Floors for float, N = M = 173, B = 8 (8 of 132 processors) on an H200, per iteration: three reads
-// of K at 128 bytes a clock, 2,810 clocks, 1.6 us; six multiply-adds per entry at 128 a clock,
-// 1,400 clocks, 0.8 us. Memory: the potentials, 2.8 kB, and Gamma every 16 iterations.
-#include "../exponential.h"
-#include "../sinkhorn_rules.h"
-#include "sinkhorn_reverse.h"
-#include "sinkhorn_sums.cuh"
+// Floors for float, N = M = 173, B = 8 (8 of 132 processors) on an H200, per iteration: one read of
+// K at 128 bytes a clock, 950 clocks, 0.54 us; six multiply-adds per entry at 128 a clock, 1,400
+// clocks, 0.8 us. Memory: the potentials, 2.8 kB, and Gamma every 16 iterations.
+#include "sinkhorn_reverse.cuh"
 
 namespace rlsv_fast::cuda {
 namespace {
 
-template <typename T, bool kResident>
-struct Reverse {
-  static constexpr int kPanel = int(kSinkhornPanel), kVectors = int(kSinkhornVectors);
-  int rows, columns, height;  // height: rows, padded
-  T *partial, *left, *right;  // left (panel, height), right (panel, columns)
-  T *row_vectors, *column_vectors;
-  T* kernel;
-  const T* cost;
-  T* gamma;
-  T scale;  // of the cost, to exponents of two
-  int pending = 0;
+template <typename T, int kWarps, bool kResident>
+struct Reverse : HalfSteps<T, kWarps, kResident> {
+  typedef HalfSteps<T, kWarps, kResident> Kept;
+  using Kept::aim, Kept::by_column, Kept::by_row, Kept::cost, Kept::filled, Kept::flush,
+      Kept::gamma, Kept::h, Kept::HalfSteps, Kept::k, Kept::kernel, Kept::kSlots, Kept::kThreads,
+      Kept::latest, Kept::left, Kept::rebuild, Kept::right, Kept::scale, Kept::scratch, Kept::sums;
 
-  // Pointers to all of them would take too many registers.
-  __device__ __forceinline__ T* h() const { return row_vectors; }
-  __device__ __forceinline__ T* x() const { return row_vectors + height; }
-  __device__ __forceinline__ T* h_scaled() const { return row_vectors + 2 * height; }
-  __device__ __forceinline__ T* reference_row() const { return row_vectors + 3 * height; }
-  __device__ __forceinline__ T* by_row() const { return row_vectors + 4 * height; }
-  __device__ __forceinline__ T* k() const { return column_vectors; }
-  __device__ __forceinline__ T* y() const { return column_vectors + columns; }
-  __device__ __forceinline__ T* k_scaled() const { return column_vectors + 2 * columns; }
-  __device__ __forceinline__ T* reference_column() const { return column_vectors + 3 * columns; }
-  __device__ __forceinline__ T* by_column() const { return column_vectors + 4 * columns; }
+  const T *row, *column;  // the weights
 
-  // `workspace` is used where shared memory does not hold everything. Sizes: grid.h.
-  __device__ __forceinline__ Reverse(int rows, int columns, T* workspace)
-      : rows(rows), columns(columns), height((rows + kGroup - 1) / kGroup * kGroup) {
-    partial = reinterpret_cast<T*>(slots() + kWarps);
-    left = kResident ? partial + kWarps * kSinkhornTile : workspace;
-    right = left + kPanel * height;
-    row_vectors = right + kPanel * columns;
-    column_vectors = row_vectors + kVectors * height;
-    kernel = column_vectors + kVectors * columns;
+  // h'_i, given x_i and (K y)_i; h is used up.
+  __device__ __forceinline__ T take_row(int i, T x, T sum) const {
+    const T mass = x * sum, flow = h()[i], weight = row[i];
+    by_row()[i] += weight < Exponent<T>::kSmallest ? T(0) : flow / weight;
+    return mass > T(0) ? x * (flow / mass) : T(0);
   }
 
-  __device__ __forceinline__ static double* slots() { return shared_memory<double>(); }
-
-  __device__ __forceinline__ T& entry(int i, int j) const {
-    return kernel[int64_t(i) * columns + j];
+  // k'_j, given y_j and (K' x)_j; k is used up.
+  __device__ __forceinline__ T take_column(int j, T y, T sum) const {
+    const T mass = y * sum, flow = k()[j], weight = column[j];
+    by_column()[j] += weight < Exponent<T>::kSmallest ? T(0) : flow / weight;
+    k()[j] = T(0);
+    return mass > T(0) ? y * (flow / mass) : T(0);
   }
 
-  // finish(i, (K y)_i)
-  template <typename Finish>
-  __device__ __forceinline__ void multiply(const T* y, Finish finish) {
-    sum_rows<T, 1>(
-        rows, columns, [&](int i, int j, T(&sums)[1]) { sums[0] += entry(i, j) * y[j]; },
-        [&](int i, const T(&sums)[1]) { finish(i, sums[0]); });
-  }
+  // What a pass over K does, of: h from k' of step s + 1; alpha^s undone, with x in slot `latest`,
+  // y and then h' in slot `filled`; beta^s undone, with x of alpha^(s-1) and then k' in slot `to`.
+  enum Parts { kFindH = 1, kUndoRows = 2, kUndoColumns = 4 };
 
-  // finish(j, (K' x)_j)
-  template <typename Finish>
-  __device__ __forceinline__ void multiply_transposed(const T* x, Finish finish) {
-    sum_columns<T>(
-        rows, columns, partial, [&](int i, int j) { return entry(i, j) * x[i]; }, finish);
-  }
-
-  // K = P^(reference).
-  __device__ __forceinline__ void rebuild(const T* alpha, const T* beta) {
-    flush();
-    each(rows, [&](int i) { reference_row()[i] = alpha[i]; });
-    each(columns, [&](int j) { reference_column()[j] = beta[j]; });
-    __syncthreads();
-    const int lane = lane_index();
-    for (int i = warp_index(); i < rows; i += kWarps)
-#pragma unroll 2
-      for (int j = lane; j < columns; j += int(kWarp))
-        entry(i, j) = power_of_two(
-            scale * cost[int64_t(i) * columns + j] + reference_column()[j] + reference_row()[i],
-            Limits<T>::kLowest);
-    __syncthreads();
-  }
-
-  // result = 2^(potential - reference), 0 for -inf. False where one is out of reach.
-  __device__ __forceinline__ bool scalings(const T* potential, const T* reference, int count,
-                                           T* result) {
-    bool near = true;
-    each(count, [&](int i) {
-      const T to = potential[i], change = to > -T(INFINITY) ? to - reference[i] : T(0);
-      near = near && std::abs(change) <= Limits<T>::kReach;
-      result[i] = to > -T(INFINITY) ? power_of_two(change, -Limits<T>::kReach - T(1)) : T(0);
-    });
-    return near;
-  }
-
-  // Makes x and y so that P^(alpha, beta) = diag(x) K diag(y).
-  __device__ __forceinline__ void aim(const T* alpha, const T* beta) {
-    const bool near = scalings(alpha, reference_row(), rows, x());
-    if (__syncthreads_and(scalings(beta, reference_column(), columns, y()) && near)) return;
-    rebuild(alpha, beta);
-    scalings(alpha, reference_row(), rows, x());
-    scalings(beta, reference_column(), columns, y());
-    __syncthreads();
-  }
-
-  // Gamma -= K o (left' right) over the pending half-steps. A warp takes four rows, a lane two
-  // columns: per half-step two loads and one of four numbers at once for eight products.
-  __device__ __forceinline__ void flush() {
-    if (pending == 0) return;
-    __syncthreads();
-    const int lane = lane_index();
-    for (int i = warp_index() * kGroup; i < rows; i += kWarps * kGroup)
-      for (int j = lane; j < columns; j += 2 * int(kWarp)) {
-        const int at[2] = {j, j + int(kWarp) < columns ? j + int(kWarp) : j};
-        T totals[2][kGroup] = {};
-#pragma unroll 2
-        for (int step = 0; step < pending; ++step) {
-          const T across[2] = {right[step * columns + at[0]], right[step * columns + at[1]]};
-          const auto* down = reinterpret_cast<const Pack<T>*>(left + step * height + i);
-#pragma unroll
-          for (int row = 0; row < kGroup; ++row)
-#pragma unroll
-            for (int side = 0; side < 2; ++side)
-              totals[side][row] +=
-                  across[side] * down[row / Pack<T>::kLanes].lane[row % Pack<T>::kLanes];
-        }
-#pragma unroll
-        for (int row = 0; row < kGroup; ++row)
-#pragma unroll
-          for (int side = 0; side < 2; ++side)
-            if (i + row < rows && j + side * int(kWarp) < columns)
-              gamma[int64_t(i + row) * columns + at[side]] -=
-                  entry(i + row, at[side]) * totals[side][row];
+  __device__ __forceinline__ void pass(int parts, int to) {
+    const T *x = left(latest), *y = right(filled), *x_before = left(to);
+    T *h_scaled = left(filled), *k_scaled = right(to);
+    const auto find_h = [&](int i, T sum) { h()[i] = -x[i] * sum; };
+    const auto undo_row = [&](int i, T sum) { return take_row(i, x[i], sum); };
+    const auto add_to_k = [&](int j, T sum) { k()[j] -= y[j] * sum; };
+    const auto undo_column = [&](int j, T sum) { k_scaled[j] = take_column(j, y[j], sum); };
+    if (kernel.wide()) {
+      if (parts & kFindH) multiply<kWarps>(kernel, right(latest), find_h);
+      __syncthreads();
+      if (parts & kUndoRows) sweep<kWarps>(kernel, y, h_scaled, scratch(), undo_row, add_to_k);
+      __syncthreads();
+      if (parts & kUndoColumns)
+        multiply_transposed<kWarps>(kernel, x_before, scratch(), undo_column);
+      __syncthreads();
+      return;
+    }
+    constexpr int kPacks = Panel<T>::kPacks;
+    const int stride = kernel.stride, lane = lane_index();
+    const T* flows = right(latest);
+    Pack<T> by_flow[kPacks] = {}, by_scaling[kPacks] = {};
+    each_group<kWarps>(kernel.rows, [&](int first) {
+      Pack<T> tile[kGroup][kPacks], strip[kPacks];  // a strip at a time spares registers
+      T sums[kGroup] = {}, masses[kGroup] = {}, weight[kGroup], flow = T(0), scaling = T(0);
+      load_tile(kernel, first, 0, tile);
+      load_strip(flows, stride, 0, strip);
+      add_products(tile, strip, sums);
+      load_strip(y, stride, 0, strip);
+      add_products(tile, strip, masses);
+      const T sum = reduce_four(sums), mass = reduce_four(masses);
+      const int i = first + lane;
+      if (lane < kGroup && i < kernel.rows) {
+        if (parts & kFindH) find_h(i, sum);
+        if (parts & kUndoRows) h_scaled[i] = flow = undo_row(i, mass);
+        if (parts & kUndoColumns) scaling = x_before[i];
       }
-    pending = 0;
+      spread_four(flow, weight);
+      add_rows(tile, weight, by_flow);
+      spread_four(scaling, weight);
+      add_rows(tile, weight, by_scaling);
+    });
+    if (parts & kUndoRows) {
+      store_strip(by_flow, stride, scratch());
+      join_strips<kWarps>(scratch(), stride, 0, kernel.columns, add_to_k);
+    }
+    __syncthreads();
+    if (parts & kUndoColumns) {
+      store_strip(by_scaling, stride, scratch());
+      join_strips<kWarps>(scratch(), stride, 0, kernel.columns, undo_column);
+    }
     __syncthreads();
   }
 
-  __device__ __forceinline__ void remember(const T* down, const T* across) {
-    each(rows, [&](int i) { left[pending * height + i] = down[i]; });
-    each(columns, [&](int j) { right[pending * columns + j] = across[j]; });
-    if (++pending == kPanel) flush();
-  }
-
-  // Undoes alpha^s, with x and y at (alpha^s, beta^s): h is used up, k grows.
-  __device__ __forceinline__ void undo_rows(const T* row) {
-    sweep_rows<T>(
-        rows, columns, y(), h_scaled(), partial, [&](int i, int j) { return entry(i, j); },
-        [&](int i, T product) {
-          const T mass = x()[i] * product, flow = h()[i];
-          by_row()[i] += row[i] < Exponent<T>::kSmallest ? T(0) : flow / row[i];
-          return mass > T(0) ? x()[i] * (flow / mass) : T(0);
-        },
-        [&](int j, T product) { k()[j] -= y()[j] * product; });
-  }
-
-  // Undoes beta^s, with x and y at (alpha^(s-1), beta^s): k is used up, h made anew.
-  __device__ __forceinline__ void undo_columns(const T* column) {
-    multiply_transposed(x(), [&](int j, T product) {
-      const T mass = y()[j] * product, flow = k()[j];
-      by_column()[j] += column[j] < Exponent<T>::kSmallest ? T(0) : flow / column[j];
-      k_scaled()[j] = mass > T(0) ? y()[j] * (flow / mass) : T(0);
-      k()[j] = T(0);
-    });
-    multiply(k_scaled(), [&](int i, T product) { h()[i] = -x()[i] * product; });
+  // Undoes step s, from alpha^s and beta^s to `before` = alpha^(s-1). Where these are out of reach
+  // of each other, one half-step after the other, with a reference for each. `known`: h is, as in
+  // the last step.
+  __device__ __forceinline__ void undo(const T* alpha, const T* before, const T* beta, bool known) {
+    if (filled + 2 > kSlots) flush();
+    const int unknown = known ? 0 : int(kFindH);
+    const bool near = aim(before, beta, filled + 1, filled);
+    int parts = near ? unknown | kUndoRows | kUndoColumns : unknown, to = filled + 1;
+#pragma unroll 1
+    for (;;) {
+      pass(parts, to);
+      if (parts & kUndoColumns) break;
+      const bool rows_next = !(parts & kUndoRows);
+      if (!rows_next) filled = 1;
+      flush();
+      rebuild(rows_next ? alpha : before, beta);
+      latest = kSlots - 1;
+      to = 0;
+      aim(rows_next ? alpha : before, beta, rows_next ? latest : to, 0);
+      parts = rows_next ? kUndoRows : kUndoColumns;
+    }
+    latest = to;
+    filled = to + 1;
   }
 
   // K, Gamma, h and k of the last step.
-  __device__ __forceinline__ void start(const SinkhornReverse<T>& in, int64_t item,
-                                        const T* alpha) {
-    each(rows, [&](int i) { by_row()[i] = T(0); });
-    each(columns, [&](int j) { by_column()[j] = T(0); });
+  __device__ __forceinline__ void start(const T* alpha) {
+    const int rows = kernel.rows, columns = kernel.columns;
+    each<kWarps>(rows, [&](int i) { by_row()[i] = T(0); });
+    each<kWarps>(columns, [&](int j) { by_column()[j] = T(0); });
     rebuild(alpha, alpha + rows);
-    sum_rows<T, 1>(
-        rows, columns,
-        [&](int i, int j, T(&sums)[1]) {
-          const T flow = entry(i, j) * cost[int64_t(i) * columns + j];
-          gamma[int64_t(i) * columns + j] = flow;
-          sums[0] += flow;
-        },
-        [&](int i, const T(&sums)[1]) { h()[i] = sums[0]; });
-    sum_columns<T>(
-        rows, columns, partial, [&](int i, int j) { return gamma[int64_t(i) * columns + j]; },
-        [&](int j, T total) { k()[j] = total; });
+    latest = kSlots - 1;
+    aim(alpha, alpha + rows, latest, 0);
+    each_group<kWarps>(rows, [&](int first) {
+      const T sum = reduce_rows(cost, first, rows, columns, T(0), [&](int k, int j, T entry) {
+        const T flow = kernel.row(first + k)[j] * entry;
+        gamma[int64_t(first + k) * columns + j] = flow;
+        return flow;
+      });
+      if (lane_index() < kGroup && first + lane_index() < rows) h()[first + lane_index()] = sum;
+    });
+    __syncthreads();
+    reduce_columns<kWarps>(
+        gamma, rows, columns, scratch(), T(0), [&](int, int, T entry) { return entry; },
+        [&](int j, T sum) { k()[j] = sum; });
+    __syncthreads();
   }
 
   __device__ __forceinline__ void write(const SinkhornReverse<T>& in, int64_t item) {
+    const int rows = kernel.rows, columns = kernel.columns, lane = lane_index();
     const T upstream = in.grad[item], epsilon = in.epsilon[item];
-    const int lane = lane_index();
+    T *grad_row = in.grad_row + item * rows, *grad_column = in.grad_column + item * columns;
     double by_epsilon = 0;
     for (int i = warp_index(); i < rows; i += kWarps) {
       T total = T(0);
@@ -209,19 +162,19 @@ struct Reverse {
       for (int j = lane; j < columns; j += int(kWarp)) {
         const int64_t at = int64_t(i) * columns + j;
         const T change = gamma[at] / epsilon;
-        gamma[at] = upstream * (entry(i, j) - change);
+        gamma[at] = upstream * (kernel.row(i)[j] - change);
         total += change * cost[at];
       }
       by_epsilon += double(total);
     }
-    each(rows, [&](int i) { in.grad_row[item * rows + i] = upstream * by_row()[i]; });
-    each(columns, [&](int j) { in.grad_column[item * columns + j] = upstream * by_column()[j]; });
-    by_epsilon = block_reduce<kThreads>(by_epsilon, slots());
+    each<kWarps>(rows, [&](int i) { grad_row[i] = upstream * by_row()[i]; });
+    each<kWarps>(columns, [&](int j) { grad_column[j] = upstream * by_column()[j]; });
+    by_epsilon = block_reduce<kThreads>(by_epsilon, sums);
     if (threadIdx.x == 0) in.grad_epsilon[item] = upstream * T(by_epsilon / double(epsilon));
   }
 
   __device__ __forceinline__ void run(const SinkhornReverse<T>& in, int64_t item) {
-    const int width = rows + columns;
+    const int rows = kernel.rows, columns = kernel.columns, width = rows + columns;
     const T* history = in.potentials + item * (in.iterations + 1) * width;
     const T* last = history + in.iterations * width;
     cost = in.cost + item * rows * columns;
@@ -230,21 +183,19 @@ struct Reverse {
       const T value = history[0] != history[0] ? history[0] : T(0);
       for (int64_t at = threadIdx.x; at < int64_t(rows) * columns; at += kThreads)
         gamma[at] = value;
-      each(rows, [&](int i) { in.grad_row[item * rows + i] = value; });
-      each(columns, [&](int j) { in.grad_column[item * columns + j] = value; });
+      each<kWarps>(rows, [&](int i) { in.grad_row[item * rows + i] = value; });
+      each<kWarps>(columns, [&](int j) { in.grad_column[item * columns + j] = value; });
       if (threadIdx.x == 0) in.grad_epsilon[item] = value;
       return;
     }
+    row = in.row + item * rows;
+    column = in.column + item * columns;
     scale = T(-kLog2E / double(in.epsilon[item]));
-    start(in, item, last);
-    for (int64_t half = 2 * in.iterations; half > 0; --half) {
-      const T *alpha = history + half / 2 * width, *beta = history + (half + 1) / 2 * width + rows;
-      aim(alpha, beta);
-      if (half % 2 == 0)
-        undo_rows(in.row + item * rows);
-      else
-        undo_columns(in.column + item * columns);
-      remember(half % 2 == 0 ? h_scaled() : x(), half % 2 == 0 ? y() : k_scaled());
+    start(last);
+#pragma unroll 1
+    for (int64_t step = in.iterations; step > 0; --step) {
+      const T* alpha = history + step * width;
+      undo(alpha, alpha - width, alpha + rows, step == in.iterations);
     }
     flush();
     if (in.iterations > 0) rebuild(last, last + rows);
@@ -253,15 +204,16 @@ struct Reverse {
   }
 };
 
-template <typename T, bool kResident>
-__global__ void __launch_bounds__(kSinkhornThreads, 1)
+template <typename T, int kWarps, bool kResident>
+__global__ void __launch_bounds__(kWarps* int(kWarp), 1)
     reverse(SinkhornReverse<T> in, T* workspace, int64_t numbers) {
-  Reverse<T, kResident> back(int(in.rows), int(in.columns), workspace + blockIdx.x * numbers);
+  Reverse<T, kWarps, kResident> back(int(in.rows), int(in.columns),
+                                     workspace + blockIdx.x * numbers);
   for (int64_t item = blockIdx.x; item < in.items; item += gridDim.x) back.run(in, item);
 }
 
 template <typename T>
-cudaError_t find_grid(const SinkhornReverse<T>& in, SinkhornReverseGrid& grid) {
+cudaError_t find_grid(const SinkhornReverse<T>& in, SinkhornGrid& grid) {
   Device device;
   const cudaError_t error = find_device(device);
   if (error == cudaSuccess)
@@ -273,7 +225,7 @@ cudaError_t find_grid(const SinkhornReverse<T>& in, SinkhornReverseGrid& grid) {
 
 template <typename T>
 cudaError_t sinkhorn_reverse_workspace(const SinkhornReverse<T>& in, int64_t& count) {
-  SinkhornReverseGrid grid{};
+  SinkhornGrid grid{};
   const cudaError_t error = find_grid(in, grid);
   count = grid.grid.blocks * grid.workspace;
   return error;
@@ -281,11 +233,12 @@ cudaError_t sinkhorn_reverse_workspace(const SinkhornReverse<T>& in, int64_t& co
 
 template <typename T>
 cudaError_t sinkhorn_reverse(const SinkhornReverse<T>& in, T* workspace, cudaStream_t stream) {
-  SinkhornReverseGrid grid{};
+  SinkhornGrid grid{};
   const cudaError_t error = find_grid(in, grid);
   if (error != cudaSuccess) return error;
-  const auto kernel = grid.resident ? reverse<T, true> : reverse<T, false>;
-  return launch(kernel, grid.grid, stream, in, workspace, grid.workspace);
+  return launch(grid.resident ? reverse<T, block_warps<T>(true), true>
+                              : reverse<T, block_warps<T>(false), false>,
+                grid.grid, stream, in, workspace, grid.workspace);
 }
 
 #define RLSV_INSTANTIATE(T)                                                                \

@@ -1,19 +1,82 @@
-// Sums along the rows and columns of anything that one block computes entry by entry, in a fixed
-// order: for matrices that are not padded, or whose entries are widened (W) as they are read.
+// Passes of one block over a matrix as it was given, (N, M) without padding, in any memory; every
+// sum in a fixed order. First those that combine values of one type, in groups of four rows as in
+// sinkhorn.cuh; then those of the implicit gradient, whose sums may be wider (W) than the entries.
 #pragma once
 
 #include "sinkhorn.cuh"
 
 namespace rlsv_fast::cuda {
 
+// Calls value(k, c, j, entry) for four rows of an unpadded matrix (N, M) and the columns j = start
+// + 32 c + lane, 0 <= c < kLanes, after loading all of them.
+template <typename T, typename Value>
+__device__ __forceinline__ void visit(const T* entries, int first, int rows, int start, int columns,
+                                      Value value) {
+  constexpr int kColumns = Panel<T>::kLanes;
+  T entry[kGroup][kColumns];
+#pragma unroll
+  for (int k = 0; k < kGroup; ++k)
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int j = start + c * int(kWarp) + lane_index();
+      if (first + k < rows && j < columns) entry[k][c] = entries[int64_t(first + k) * columns + j];
+    }
+#pragma unroll
+  for (int k = 0; k < kGroup; ++k)
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int j = start + c * int(kWarp) + lane_index();
+      if (first + k < rows && j < columns) value(k, c, j, entry[k][c]);
+    }
+}
+
+// Four rows of an unpadded matrix: combines value(k, j, entry) along row first + k; lane l gets the
+// result of row first + l % 4. Entry (k, j) is always seen by lane j % 32.
+template <typename T, typename Value, typename Combine = Sum>
+__device__ __forceinline__ T reduce_rows(const T* entries, int first, int rows, int columns,
+                                         T initial, Value value, Combine combine = {}) {
+  T partial[kGroup] = {initial, initial, initial, initial};
+#pragma unroll 1
+  for (int start = 0; start < columns; start += Panel<T>::kLanes * int(kWarp))
+    visit(entries, first, rows, start, columns, [&](int k, int, int j, T entry) {
+      partial[k] = combine(partial[k], value(k, j, entry));
+    });
+  return reduce_four(partial, combine);
+}
+
+// The same along columns: finish(j, the values value(i, j, entry) combined over i). `scratch` as
+// in multiply_transposed.
+template <int kWarps, typename T, typename Value, typename Finish, typename Combine = Sum>
+__device__ __forceinline__ void reduce_columns(const T* entries, int rows, int columns, T* scratch,
+                                               T initial, Value value, Finish finish,
+                                               Combine combine = {}) {
+  constexpr int kColumns = Panel<T>::kLanes;
+  const int warp = warp_index(), lane = lane_index();
+#pragma unroll 1
+  for (int start = 0; start < columns; start += kColumns * int(kWarp)) {
+    T partial[kColumns];
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) partial[c] = initial;
+#pragma unroll 1
+    for (int first = warp * kGroup; first < rows; first += kWarps * kGroup)
+      visit(entries, first, rows, start, columns, [&](int k, int c, int j, T entry) {
+        partial[c] = combine(partial[c], value(first + k, j, entry));
+      });
+    const int width = panel_width(columns, start, kColumns * int(kWarp));
+    if (start > 0) __syncthreads();
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c)
+      if (c * int(kWarp) + lane < width) scratch[warp * width + c * int(kWarp) + lane] = partial[c];
+    join_strips<kWarps>(scratch, width, start, columns, finish, combine);
+  }
+}
+
+// From here on, the block of the implicit gradient.
 constexpr int kThreads = int(kSinkhornThreads), kWarps = int(kSinkhornWarps);
 
-// body(i) for 0 <= i < count, always by the same thread. Loops are not unrolled here where that
-// only takes registers.
 template <typename Body>
 __device__ __forceinline__ void each(int count, Body body) {
-#pragma unroll 1
-  for (int i = threadIdx.x; i < count; i += kThreads) body(i);
+  each<kWarps>(count, body);
 }
 
 // add(i, j, sums) adds entry (i, j) to kSums totals; finish(i, sums) is called by one lane per row.

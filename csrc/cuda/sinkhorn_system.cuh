@@ -5,13 +5,15 @@
 // Symmetric plans (f = g): (diag(r) + P) z = (wr + wc) / 2 by conjugate gradients in T, p = q = z;
 // the condition is <= 2. Others: conjugate gradients on the Schur complement diag(c) - P' diag(1/r)
 // P in double, its null space (constants) projected out. Plans that fall into nearly separate
-// blocks have no usable condition number; these are solved by elimination. Why each step is as it
-// is: cpu/sinkhorn_system.h.
+// blocks have no usable condition number; these are solved by elimination
+// (sinkhorn_elimination.cuh). Weights of zero have p or q = 0. Why each step is as it is:
+// cpu/sinkhorn_system.h.
 //
 // P stays in T, in shared memory where it fits; W is the type of the vectors. Functions end with a
 // barrier wherever they leave something that other threads read.
 #pragma once
 
+#include "sinkhorn_elimination.cuh"
 #include "sinkhorn_sums.cuh"
 
 namespace rlsv_fast::cuda {
@@ -44,17 +46,6 @@ struct Largest {
     return second > first ? second : first;
   }
 };
-
-// Numbers that are loaded or stored at once: a Pack, or one.
-template <typename T>
-struct Single {
-  static constexpr int kLanes = 1;
-  T lane[1];
-};
-template <typename Group, typename T>
-__device__ __forceinline__ Group load(const T* from) {
-  return *reinterpret_cast<const Group*>(from);
-}
 
 template <typename T, typename W, Residence kResidence>
 struct SinkhornSystem {
@@ -95,10 +86,11 @@ struct SinkhornSystem {
   __device__ __forceinline__ W* ahead() const { return column_vector(4); }
   __device__ __forceinline__ W* image() const { return column_vector(5); }
 
-  __device__ __forceinline__ W entry(int i, int j) const {
-    return W(kResidence == Residence::kMatrix ? resident()[int64_t(i) * stride + j]
-                                              : plan[int64_t(i) * columns + j]);
+  // Row i of the plan.
+  __device__ __forceinline__ const T* row(int i) const {
+    return (kResidence == Residence::kMatrix ? resident() : plan) + int64_t(i) * stride;
   }
+  __device__ __forceinline__ W entry(int i, int j) const { return W(row(i)[j]); }
 
   // finish(i, (P y)_i)
   template <typename Finish>
@@ -116,7 +108,7 @@ struct SinkhornSystem {
   }
 
   template <typename Combine = Sum>
-  __device__ __forceinline__ W reduce(W value, Combine combine = {}) {
+  __device__ __forceinline__ W reduce(W value, Combine combine = {}) const {
     return block_reduce<kThreads>(value, reinterpret_cast<W*>(slots()), combine);
   }
 
@@ -247,47 +239,16 @@ struct SinkhornSystem {
     return energy <= kEnough * kEnough * first;
   }
 
-  // The columns' part by elimination, for plans that nearly fall apart; `graph` is (columns,
-  // columns). The Schur complement is the Laplacian of a graph with weights W_jk = sum_i P_ij P_ik
-  // / r_i >= 0; taking every pivot as the sum of its weights, never as a difference, keeps all
-  // digits (Grassmann, Taksar, Heyman).
-  __device__ __forceinline__ void eliminate(W* graph) {
-    const int warp = warp_index(), lane = lane_index();
-    for (int j = warp; j < columns; j += kWarps)
-      for (int k = lane; k < j; k += kWarp) {
-        W total = 0;
-        for (int i = 0; i < rows; ++i) {
-          const W share = r()[i] > W(0) ? entry(i, j) / r()[i] : W(0);
-          total += share * entry(i, k);
-        }
-        graph[int64_t(j) * columns + k] = total;
-      }
+  // residual = wc - P' (wr / r), made of differences term by term.
+  __device__ __forceinline__ void find_residual(const SinkhornItem<T>& item, W unit) {
+    each(rows, [&](int i) { p()[i] = r()[i] > W(0) ? wr()[i] / r()[i] : W(0); });
     __syncthreads();
-    for (int last = columns - 1; last > 0; --last) {
-      const W* edges = graph + int64_t(last) * columns;
-      W degree = 0;
-      each(last, [&](int k) { degree += edges[k]; });
-      degree = reduce(degree);
-      if (threadIdx.x == 0) image()[last] = degree;
-      if (!(degree > W(0))) continue;
-      for (int k = warp; k < last; k += kWarps) {
-        const W share = edges[k] / degree;
-        if (!(share > W(0))) continue;
-        if (lane == 0) residual()[k] += share * residual()[last];
-        for (int l = lane; l < k; l += kWarp) graph[int64_t(k) * columns + l] += edges[l] * share;
-      }
-      __syncthreads();
-    }
-    if (threadIdx.x == 0) q()[0] = W(0);
-    for (int j = 1; j < columns; ++j) {
-      __syncthreads();
-      W total = 0;
-      each(j, [&](int k) { total += graph[int64_t(j) * columns + k] * q()[k]; });
-      total = reduce(total);
-      if (threadIdx.x == 0)
-        q()[j] = image()[j] > W(0) ? (residual()[j] + total) / image()[j] : W(0);
-    }
-    __syncthreads();
+    sum_columns<W>(
+        rows, columns, partial(),
+        [&](int i, int j) {
+          return entry(i, j) * (W(item.upstream[int64_t(i) * columns + j]) - p()[i]);
+        },
+        [&](int j, W total) { residual()[j] = total / unit; });
   }
 
   // Solves for p and q; `graph` is null unless the problem is to be eliminated. False where
@@ -303,64 +264,23 @@ struct SinkhornSystem {
     const W unit = reduce(most, Largest{});
     mass = reduce(mass);
     if (unit > W(0)) {
-      // residual = wc - P' (wr / r), made of differences term by term.
-      each(rows, [&](int i) { p()[i] = r()[i] > W(0) ? wr()[i] / r()[i] : W(0); });
-      __syncthreads();
-      sum_columns<W>(
-          rows, columns, partial(),
-          [&](int i, int j) {
-            return entry(i, j) * (W(item.upstream[int64_t(i) * columns + j]) - p()[i]);
-          },
-          [&](int j, W total) { residual()[j] = total / unit; });
-      if (graph)
-        eliminate(graph);
-      else if (!descend(mass))
-        return false;
+      if (graph) {
+        eliminate(*this, item.upstream, unit, graph);
+      } else {
+        find_residual(item, unit);
+        if (!descend(mass)) return false;
+      }
       W level = 0;
       each(columns, [&](int j) { level += c()[j] * q()[j]; });
       level = reduce(level);
       level = mass > W(0) ? level / mass : W(0);
-      each(columns, [&](int j) { q()[j] = (q()[j] - level) * unit; });
+      each(columns, [&](int j) { q()[j] = c()[j] == W(0) ? W(0) : (q()[j] - level) * unit; });
       __syncthreads();
     }
     multiply(q(), [&](int i, W product) {
       p()[i] = r()[i] == W(0) ? W(0) : (wr()[i] - product) / r()[i];
     });
     return true;
-  }
-
-  // The gradients from p and q; returns dL/deps. Group: Pack or Single.
-  template <typename Group>
-  __device__ __forceinline__ double write(const SinkhornItem<T>& item, T* grad_cost, T* grad_row,
-                                          T* grad_column) {
-    const W rate = W(item.scale) / W(item.epsilon), direct = item.distance ? W(item.scale) : W(0);
-    const T* matrix = kResidence == Residence::kMatrix ? resident() : plan;
-    const int lane = lane_index();
-    double by_epsilon = 0;
-    for (int i = warp_index(); i < rows; i += kWarps) {
-      const W level = p()[i];
-      W along = 0;
-#pragma unroll 1
-      for (int j = lane * Group::kLanes; j < columns; j += int(kWarp) * Group::kLanes) {
-        const int64_t at = int64_t(i) * columns + j;
-        const Group upstream = load<Group>(item.upstream + at),
-                    mass = load<Group>(matrix + int64_t(i) * stride + j);
-        const Group cost = item.distance ? upstream : load<Group>(item.cost + at);
-        Group result;
-#pragma unroll
-        for (int k = 0; k < Group::kLanes; ++k) {
-          const W value = W(mass.lane[k]);
-          const W flow = value * (q()[j + k] + level - W(upstream.lane[k])) * rate;
-          along += flow * W(cost.lane[k]);
-          result.lane[k] = T(flow + value * direct);
-        }
-        *reinterpret_cast<Group*>(grad_cost + at) = result;
-      }
-      by_epsilon -= double(along);
-    }
-    each(rows, [&](int i) { grad_row[i] = T(p()[i] * W(item.scale)); });
-    each(columns, [&](int j) { grad_column[j] = T(q()[j] * W(item.scale)); });
-    return block_reduce<kThreads>(by_epsilon, slots()) / double(item.epsilon);
   }
 };
 

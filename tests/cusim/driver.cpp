@@ -181,7 +181,7 @@ void drive_sinkhorn(Results& results) {
                                          items,
                                          rows,
                                          columns,
-                                         symmetric,
+                                         symmetric && of_distance,  // else by elimination
                                          of_distance,
                                          grad_cost.data(),
                                          grad_epsilon.data(),

@@ -276,6 +276,27 @@ def test_plan_gradient_with_any_upstream(symmetric: bool) -> None:
         )
 
 
+@both_types
+def test_plan_gradient_of_nearly_separate_blocks(dtype: Float) -> None:
+    """Entries around 1e-20 join the blocks: only elimination solves this, and the gradient off the
+    diagonal is theirs. The symmetric path, always well conditioned, knows the answer."""
+    cost, marginal = self_cost(1, 12)[0].to(dtype), weights(12).to(dtype)
+    upstream = general_cost(12, 12).to(dtype)
+    upstream = upstream + upstream.T
+    slopes = []
+    for symmetric in (True, False):
+        leaf, side = cost.clone().requires_grad_(), marginal.clone().requires_grad_()
+        options = {"row_marginal": marginal, "column_marginal": marginal, "symmetric": True}
+        if not symmetric:
+            options = {"row_marginal": marginal, "column_marginal": side}
+        plan = ops.sinkhorn_plan(leaf, 0.004, **options)
+        (plan * upstream).sum().backward()
+        slopes.append(off_diagonal(leaf.grad))
+    # No digit of the solution is at stake here, but how far the general path brought the plan is.
+    assert relative(slopes[1], slopes[0].double()) < 1e-2
+    assert 0.1 < float(side.grad.abs().max()) < 1  # q: by differences of the upstream, below 2
+
+
 def test_unrolled_tends_to_implicit_and_envelope_is_the_plan() -> None:
     cost, row, column = general_cost(8, 11), weights(8), weights(11, seed=4)
     options = {"row_marginal": row, "column_marginal": column}
@@ -385,6 +406,24 @@ def test_zero_weights(dtype: Float) -> None:
     assert (plan[0] == 0).all() and (plan[:, 3] == 0).all()
     assert float(violation(plan, row.double(), row.double())) < 2e-6
     assert gradient(square, 0.05, **options)[1].isfinite().all()
+
+
+@both_types
+def test_zero_weights_get_no_gradient(dtype: Float) -> None:
+    """By elimination (a plan of nearly separate blocks) and by conjugate gradients."""
+    marginal = weights(12)
+    marginal[[0, 5]] = 0
+    marginal /= marginal.sum()
+    cost = self_cost(1, 12)[0].to(dtype)
+    for epsilon in (0.004, 0.05):
+        row, column = (marginal.clone().to(dtype).requires_grad_() for _ in range(2))
+        options = {"row_marginal": row, "column_marginal": column}
+        value = ops.sinkhorn_distance(cost, epsilon, **options)
+        plan = ops.sinkhorn_plan(cost, epsilon, **options)
+        for result in (value, (plan * general_cost(12, 12).to(dtype)).sum()):
+            for slope in torch.autograd.grad(result, (row, column)):
+                assert ((slope == 0) == (marginal == 0)).all()
+                assert slope.isfinite().all()
 
 
 def test_no_mass_at_all() -> None:
