@@ -80,10 +80,6 @@ void define_grids(py::module_ module) {
       .def_readonly("elimination", &SinkhornGradientGrid::elimination)
       .def("workspace", &SinkhornGradientGrid::workspace);
   module.def("sinkhorn_gradient_grid", &sinkhorn_gradient_grid);
-  py::class_<SinkhornReverseGrid>(module, "SinkhornReverseGrid")
-      .def_readonly("grid", &SinkhornReverseGrid::grid)
-      .def_readonly("resident", &SinkhornReverseGrid::resident)
-      .def_readonly("workspace", &SinkhornReverseGrid::workspace);
   module.def("sinkhorn_reverse_grid", &sinkhorn_reverse_grid);
 }
 
