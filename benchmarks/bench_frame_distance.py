@@ -102,8 +102,8 @@ KERNELS = [
             {f"{name}, p={p}": sizes for name, sizes in _SIZES.items()},
             _backward(p),
             numbers=_numbers(2),
-            operations=lambda n: 2 * _pairs(n),
-            note="read A, M and G, write dA; two instructions per channel and ordered pair",
+            operations=lambda n, each=4 - p: each * _pairs(n),
+            note=f"read A, M and G, write dA; {4 - p} instructions per channel and ordered pair",
         )
         for p in (1, 2)
     ),

@@ -68,7 +68,7 @@ KERNELS = [
             {f"{name}, norm={norm}": sizes for name, sizes in _SIZES.items()},
             _arguments(norm),
             numbers=_elements(1),
-            operations=_elements(4),
+            operations=_elements(8),
             note="read A once",
         ),
         Kernel(
@@ -76,7 +76,7 @@ KERNELS = [
             {f"{name}, norm={norm}": sizes for name, sizes in _SIZES.items()},
             _backward(norm),
             numbers=_elements(2),
-            operations=_elements(8),
+            operations=_elements(12),
             note="read A, write dA",
         ),
     )
