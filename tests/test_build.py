@@ -83,7 +83,7 @@ def test_cuda_sources_compile_without_spills(source: Path, tmp_path: Path) -> No
     """For every architecture named in setup.py; a spill, a local array or a warning is an error."""
     targets = [f"-gencode=arch=compute_{cc},code=sm_{cc}" for cc in (75, 80, 86, 90)]
     done = subprocess.run(
-        ["nvcc", "-std=c++17", "-O3", *targets, "-Werror", "all-warnings"]
+        ["nvcc", "-std=c++17", "-O3", "--threads=0", *targets, "-Werror", "all-warnings"]
         + ["-Xptxas", "-Werror,-warn-spills,-warn-lmem-usage"]
         + ["-c", str(source), "-o", str(tmp_path / "out.o")],
         capture_output=True,
