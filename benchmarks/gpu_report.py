@@ -3,8 +3,8 @@
 Usage: make gpu-report [OUT=gpu-report] [PYTHON=python3]
 
 Runs under a Python that has torch with CUDA, and downloads nothing. A stage that fails does not
-stop the others; the exit status is 0 only if none failed, and 2 where there is no CUDA device. The
-whole takes less than nine minutes: every stage has an end, and what it cuts off is named.
+stop the others; the exit status is 0 only if none failed, and 2 where there is no CUDA device.
+Every stage has an end, by which the whole takes nine minutes at most; what it cuts off is named.
 """
 
 from __future__ import annotations
