@@ -141,6 +141,7 @@ inline void check_si_sdr_backward(const Tensor& grad, const Tensor& estimate, co
 
 // sinkhorn
 
+// The cost may be one for all items.
 inline void check_sinkhorn(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
                            const Tensor& column) {
   const char* op = "sinkhorn";
@@ -151,32 +152,53 @@ inline void check_sinkhorn(const Tensor& cost, const Tensor& epsilon, const Tens
   check_same_type(cost, epsilon, op, "epsilon");
   check_same_type(cost, row, op, "row_marginal");
   check_same_type(cost, column, op, "column_marginal");
-  STD_TORCH_CHECK(epsilon.size(0) == cost.size(0), op, ": epsilon must have shape (B,)");
-  STD_TORCH_CHECK(row.size(0) == cost.size(0) && row.size(1) == cost.size(1), op,
+  const int64_t items = epsilon.size(0);
+  STD_TORCH_CHECK(cost.size(0) == items || cost.size(0) == 1, op,
+                  ": cost and epsilon must have shapes (B, N, M) or (1, N, M), and (B,)");
+  STD_TORCH_CHECK(row.size(0) == items && row.size(1) == cost.size(1), op,
                   ": row_marginal must have shape (B, N)");
-  STD_TORCH_CHECK(column.size(0) == cost.size(0) && column.size(1) == cost.size(2), op,
+  STD_TORCH_CHECK(column.size(0) == items && column.size(1) == cost.size(2), op,
                   ": column_marginal must have shape (B, M)");
 }
 
+// `initial` is empty for a cold start.
+inline void check_sinkhorn(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+                           const Tensor& column, const Tensor& initial, bool symmetric) {
+  const char* op = "sinkhorn";
+  check_sinkhorn(cost, epsilon, row, column);
+  check_input(initial, 2, op, "initial_f");
+  check_same_type(cost, initial, op, "initial_f");
+  STD_TORCH_CHECK(
+      (initial.size(0) == 0 || initial.size(0) == row.size(0)) && initial.size(1) == row.size(1),
+      op, ": initial_f must have shape (B, N) or (0, N)");
+  STD_TORCH_CHECK(!symmetric || cost.size(1) == cost.size(2), op,
+                  ": a symmetric cost must be square");
+}
+
 inline void check_sinkhorn_backward(const Tensor& grad, const Tensor& cost, const Tensor& plan,
-                                    const Tensor& f, const Tensor& g, const Tensor& epsilon,
-                                    bool distance) {
+                                    const Tensor& f, const Tensor& g, const Tensor& epsilon) {
   const char* op = "sinkhorn";
   check_sinkhorn(cost, epsilon, f, g);
-  check_input(plan, 3, op, "plan");
-  check_input(grad, distance ? 1 : 3, op, "grad");
-  check_same_type(cost, plan, op, "plan");
-  check_same_type(cost, grad, op, "grad");
-  STD_TORCH_CHECK(
-      plan.numel() == cost.numel() && grad.numel() == (distance ? cost.size(0) : cost.numel()), op,
-      ": plan and grad must fit the cost");
+  for (const Tensor& matrix : {plan, grad}) {
+    check_input(matrix, 3, op, "plan and grad");
+    check_same_type(cost, matrix, op, "plan and grad");
+    STD_TORCH_CHECK(matrix.size(0) == epsilon.size(0) && matrix.size(1) == cost.size(1) &&
+                        matrix.size(2) == cost.size(2),
+                    op, ": plan and grad must have shape (B, N, M)");
+  }
+}
+
+inline void check_sinkhorn_unrolled(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+                                    const Tensor& column) {
+  check_sinkhorn(cost, epsilon, row, column);
+  STD_TORCH_CHECK(cost.size(0) == epsilon.size(0), "sinkhorn: cost must have shape (B, N, M)");
 }
 
 inline void check_sinkhorn_unrolled_backward(const Tensor& grad, const Tensor& cost,
                                              const Tensor& epsilon, const Tensor& row,
                                              const Tensor& column, const Tensor& potentials) {
   const char* op = "sinkhorn";
-  check_sinkhorn(cost, epsilon, row, column);
+  check_sinkhorn_unrolled(cost, epsilon, row, column);
   check_input(grad, 1, op, "grad");
   check_input(potentials, 3, op, "potentials");
   check_same_type(cost, grad, op, "grad");

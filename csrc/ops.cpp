@@ -36,12 +36,16 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
       "bool with_target) -> (Tensor, Tensor)");
 
   m.def(
-      "_sinkhorn_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, "
+      "_sinkhorn_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, Tensor initial, "
       "int max_iterations, float tolerance, bool symmetric, bool want_plan) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "_sinkhorn_backward(Tensor grad, Tensor cost, Tensor plan, Tensor f, Tensor g, "
-      "Tensor epsilon, bool symmetric, bool distance) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor epsilon, bool symmetric) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "_sinkhorn_distance(Tensor cost, Tensor epsilon, Tensor row, Tensor column, Tensor initial, "
+      "int max_iterations, float tolerance, bool symmetric) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "_sinkhorn_unrolled_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, "
       "int iterations) -> (Tensor, Tensor, Tensor)");

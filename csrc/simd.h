@@ -128,6 +128,47 @@ RLSV_INLINE T sum(const Vec<T>& vector) {
   return lanes[0];
 }
 
+#if !defined(__clang__)
+// Groups of 2 `width` lanes of two vectors, folded to `width` lanes each, in order.
+template <typename T, int64_t width>
+RLSV_INLINE void fold(const Vec<T>& first, const Vec<T>& second, Vec<T>& result) {
+  Mask<T> low, high;
+  for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
+    low[lane] = lane / width * 2 * width + lane % width;
+    high[lane] = low[lane] + width;
+  }
+  result = __builtin_shuffle(first, second, low) + __builtin_shuffle(first, second, high);
+}
+
+// `count` vectors in groups of 2 `width` lanes, folded until every group is one lane of the first.
+template <typename T, int64_t count, int64_t width>
+RLSV_INLINE void fold_all(Vec<T>* vectors) {
+  if constexpr (count > 1) {
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < count / 2; ++k)
+      fold<T, width>(vectors[2 * k], vectors[2 * k + 1], vectors[k]);
+  } else {
+    fold<T, width>(vectors[0], vectors[0], vectors[0]);
+  }
+  if constexpr (width > 1) fold_all<T, (count > 1 ? count / 2 : 1), width / 2>(vectors);
+}
+#endif
+
+// The sums of several vectors, bit by bit those of sum(), with a third of the instructions.
+template <typename T, int64_t count>
+RLSV_INLINE void sum_each(Vec<T> (&vectors)[count], T* sums) {
+#if !defined(__clang__)
+  if constexpr (count <= kLanes<T>) {
+    fold_all<T, count, kLanes<T> / 2>(vectors);
+    T lanes[kLanes<T>];
+    store<T>(vectors[0], lanes);
+    for (int64_t k = 0; k < count; ++k) sums[k] = lanes[k];
+    return;
+  }
+#endif
+  for (int64_t k = 0; k < count; ++k) sums[k] = sum<T>(vectors[k]);
+}
+
 }  // namespace rlsv_fast::RLSV_PASS
 
 #endif

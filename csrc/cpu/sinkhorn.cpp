@@ -1,12 +1,9 @@
 // Entropic optimal transport: the plan P = argmin <P, M> - eps H(P) with row sums a and column
-// sums b, its potentials f = eps alpha, g = eps beta and its cost <P, M>, one problem per thread.
+// sums b, its potentials f = eps alpha, g = eps beta and its cost <P, M>, one problem per thread;
+// or, instead of the plan, the implicit derivative of <P, M>, made while the problem is in cache.
 //
-// General problems: sinkhorn_general.h. Symmetric ones (M = M', a = b, so f = g) whose diagonal is
-// the row minimum have a positive semidefinite kernel in practice, K_ij = exp(-M_ij / eps), and
-//   x = sqrt(a / K 1);   repeat  t = K x,  x <- x^(1-w) (a / t)^w,  w = 1, 1/2, 2/3, 1, ...
-// contracts by 0.016 in three iterations for any eps. Scalings span at most a factor N, because
-// K_ii = 1; a diagonal M_ii other than zero is moved into the potentials first. Where this does not
-// apply or stops making progress, the general path takes over, problem by problem.
+// Symmetric problems: sinkhorn_symmetric.h. Where that does not apply or stops making progress,
+// and for all others, sinkhorn_general.h takes over, problem by problem.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -20,113 +17,32 @@
 #define RLSV_KERNEL_FILE "cpu/sinkhorn.cpp"
 #include "each_simd.h"
 #include "sinkhorn_general.h"
+#include "sinkhorn_symmetric.h"
+#include "sinkhorn_system.h"
 
 namespace rlsv_fast::RLSV_PASS {
 namespace {
 
 template <typename T>
 struct Batch {
-  const T *cost, *epsilon, *row, *column;
-  int64_t rows, columns, max_iterations;
+  const T *cost, *epsilon, *row, *column, *initial;  // initial is null for a cold start
+  int64_t items, rows, columns, stride;              // stride: from cost to cost, 0 if shared
+  int64_t max_iterations;
   double tolerance;
   bool symmetric;
-  T *f, *g, *plan, *distance, *error;  // plan is null unless wanted
+  T *f, *g, *distance, *error;
   int64_t* iterations;
-};
+  T* plan;                                               // null unless wanted
+  T *grad_cost, *grad_epsilon, *grad_row, *grad_column;  // all null unless wanted
 
-template <typename T>
-struct Symmetric {
-  int64_t size, width;
-  Arena<T> arena;
-  T *kernel, *a, *x, *mass, *half;  // half = M_ii log2(e) / (2 eps), moved into the potentials
-
-  explicit Symmetric(int64_t size)
-      : size(size),
-        width(round_up(size, kPadding<T>)),
-        arena(width * width + 4 * width),
-        kernel(arena.take(width * width)) {
-    for (T** slice : {&a, &x, &mass, &half}) *slice = arena.take(width);
-  }
-
-  // Builds the kernel and the first x. False where the path does not apply.
-  RLSV_INLINE bool start(const Problem<T>& problem) {
-    const T scale = T(kLog2E / double(problem.epsilon));
-    for (int64_t i = 0; i < size; ++i) half[i] = T(0.5) * scale * problem.cost[i * size + i];
-    std::copy(problem.row, problem.row + size, a);
-    Vec<T> top = {}, poison = {};
-    for (int64_t i = 0; i < size; ++i) {
-      const bool room = room_after<T>(i, size, size);
-      Vec<T> total = {};
-      for (int64_t j = 0; j < width; j += kLanes<T>) {
-        Vec<T> cost, exponent, offset;
-        load_padded(problem.cost + i * size + j, size - j, Limits<T>::kFar, cost, room);
-        load(half + j, offset);
-        poison += cost * T(0);
-        exponent = offset + half[i] - cost * scale;
-        greater<T>(exponent, top, top);
-        exp2<T>(exponent, Limits<T>::kLowest, exponent);
-        total += exponent;
-        store<T>(exponent, kernel + i * width + j);
-      }
-      mass[i] = sum<T>(total);
-    }
-    for (int64_t i = 0; i < width; i += kLanes<T>) {
-      Vec<T> want, total;
-      load(a + i, want);
-      load(mass + i, total);
-      power(want, total, T(0.5), want);
-      store<T>(want, x + i);
-    }
-    return sum<T>(poison) == T(0) && highest<T>(top) <= T(1);
-  }
-
-  // (want / have)^w, 0 where nothing is wanted.
-  RLSV_INLINE static void power(const Vec<T>& want, const Vec<T>& have, T w, Vec<T>& result) {
-    Vec<T> logarithm;
-    log2<T>(want / have, logarithm);
-    exp2<T>(logarithm * w, Limits<T>::kLowest, logarithm);
-    result = want > T(0) ? logarithm : Vec<T>{};
-  }
-
-  // mass = K x; returns sum |x (K x) - a|, the error of the plan of x.
-  RLSV_INLINE double measure() {
-    multiply(kernel, size, width, x, mass);
-    Vec<T> total = {};
-    for (int64_t i = 0; i < width; i += kLanes<T>) {
-      Vec<T> row, scaling, want, gap;
-      load(mass + i, row);
-      load(x + i, scaling);
-      load(a + i, want);
-      row = row * scaling;
-      store<T>(row, mass + i);
-      absolute<T>(row - want, gap);
-      total += gap;
-    }
-    return double(sum<T>(total));
-  }
-
-  // f = eps (log x + half), in units of the cost.
-  RLSV_INLINE void write_potentials(T to_cost, T* f) const {
-    for (int64_t i = 0; i < width; i += kLanes<T>) {
-      Vec<T> scaling, potential;
-      load(x + i, scaling);
-      load(half + i, potential);
-      log2<T>(scaling, scaling);
-      store_cut<T>((potential + scaling) * to_cost, size - i, f + i);
-    }
-  }
-
-  RLSV_INLINE void update(int64_t step) {
-    const T weights[3] = {T(1), T(1) / 2, T(2) / 3};
-    const T w = weights[step % 3];
-    for (int64_t i = 0; i < width; i += kLanes<T>) {
-      Vec<T> row, scaling, want, change;
-      load(mass + i, row);
-      load(x + i, scaling);
-      load(a + i, want);
-      power(want, row, w, change);
-      store<T>(scaling * change, x + i);
-    }
+  Problem<T> problem(int64_t item) const {
+    return {cost + item * stride,
+            row + item * rows,
+            column + item * columns,
+            initial ? initial + item * rows : nullptr,
+            rows,
+            columns,
+            epsilon[item]};
   }
 };
 
@@ -159,7 +75,7 @@ template <typename T>
 RLSV_INLINE Outcome solve_general(General<T>& path, const Problem<T>& problem, double mass,
                                   double enough, int64_t steps, int64_t max_iterations) {
   if (!path.read(problem)) return {false, 0, 0.0};
-  if (steps >= max_iterations) return {true, steps, path.cold()};
+  if (steps >= max_iterations) return {true, steps, path.stand()};
   double error = 0, best = std::numeric_limits<double>::infinity();
   bool absorb = true;
   for (int64_t since = 0; since < kGeneralPatience || error > Limits<T>::kNoise * mass;) {
@@ -179,95 +95,173 @@ RLSV_INLINE Outcome solve_general(General<T>& path, const Problem<T>& problem, d
   return {true, steps, error};
 }
 
+// What a thread works with, made when it is needed.
 template <typename T>
-RLSV_INLINE void solve_problems(const Batch<T>& batch, int64_t begin, int64_t end) {
-  const int64_t rows = batch.rows, columns = batch.columns;
+struct Paths {
   std::unique_ptr<Symmetric<T>> symmetric;
   std::unique_ptr<General<T>> general;
+  std::unique_ptr<System<T, double>> system;
+};
+
+template <typename T>
+RLSV_INLINE void write_symmetric(const Batch<T>& batch, Symmetric<T>& path,
+                                 const Problem<T>& problem, int64_t item) {
+  const int64_t size = batch.rows;
+  T *f = batch.f + item * size, *g = batch.g + item * size;
+  path.write_potentials(T(double(problem.epsilon) * kLn2), f);
+  std::copy(f, f + size, g);
+  batch.distance[item] = path.measure_cost(problem);
+  if (batch.plan) path.write_plan(batch.plan + item * size * size);
+  if (!batch.grad_cost) return;
+  T* grad_row = batch.grad_row + item * size;
+  batch.grad_epsilon[item] =
+      path.write_gradient(problem, batch.grad_cost + item * size * size, grad_row);
+  std::copy(grad_row, grad_row + size, batch.grad_column + item * size);
+}
+
+template <typename T>
+RLSV_INLINE void write_general(const Batch<T>& batch, Paths<T>& paths, const Problem<T>& problem,
+                               int64_t item) {
+  const int64_t rows = batch.rows, columns = batch.columns;
+  const General<T>& path = *paths.general;
+  const T to_cost = T(double(problem.epsilon) * kLn2);
+  for (int64_t i = 0; i < rows; ++i) batch.f[item * rows + i] = to_cost * path.alpha[i];
+  for (int64_t j = 0; j < columns; ++j) batch.g[item * columns + j] = to_cost * path.beta[j];
+  if (!batch.grad_cost) {
+    write_plan(problem, path.kernel, path.width, path.x, path.y,
+               batch.plan ? batch.plan + item * rows * columns : nullptr, batch.distance + item);
+    return;
+  }
+  if (!paths.system) paths.system = std::make_unique<System<T, double>>(rows, columns);
+  System<T, double>& system = *paths.system;
+  const Item<T> derived{problem.cost, problem.cost, rows, columns, problem.epsilon, true};
+  system.read(derived, path.kernel, path.width, [&](int64_t i, int64_t j, Vec<double>& entry) {
+    Vec<double> across;
+    widen(path.y + j, across);
+    entry *= across * double(path.x[i]);
+  });
+  batch.distance[item] = system.value();
+  system.solve_general(derived);
+  batch.grad_epsilon[item] =
+      system.write(derived, batch.grad_cost + item * rows * columns, batch.grad_row + item * rows,
+                   batch.grad_column + item * columns);
+}
+
+// A problem without mass has the plan 0; one without a plan gets NaN.
+template <typename T>
+RLSV_INLINE void write_nothing(const Batch<T>& batch, int64_t item, bool empty) {
+  const int64_t rows = batch.rows, columns = batch.columns, size = rows * columns;
+  const T nan = std::numeric_limits<T>::quiet_NaN(), value = empty ? T(0) : nan;
+  const T potential = empty ? -std::numeric_limits<T>::infinity() : nan;
+  std::fill_n(batch.f + item * rows, rows, potential);
+  std::fill_n(batch.g + item * columns, columns, potential);
+  batch.distance[item] = batch.error[item] = value;
+  if (batch.plan) std::fill_n(batch.plan + item * size, size, value);
+  if (!batch.grad_cost) return;
+  std::fill_n(batch.grad_cost + item * size, size, value);
+  std::fill_n(batch.grad_row + item * rows, rows, value);
+  std::fill_n(batch.grad_column + item * columns, columns, value);
+  batch.grad_epsilon[item] = value;
+}
+
+template <typename T>
+RLSV_INLINE void solve_problems(const Batch<T>& batch, int64_t begin, int64_t end) {
+  Paths<T> paths;
   for (int64_t item = begin; item < end; ++item) {
-    const Problem<T> problem{batch.cost + item * rows * columns,
-                             batch.row + item * rows,
-                             batch.column + item * columns,
-                             rows,
-                             columns,
-                             batch.epsilon[item]};
-    T *f = batch.f + item * rows, *g = batch.g + item * columns, *distance = batch.distance + item;
-    T* plan = batch.plan ? batch.plan + item * rows * columns : nullptr;
-    const T to_cost = T(double(problem.epsilon) * kLn2);
+    const Problem<T> problem = batch.problem(item);
     double mass = 0;
-    for (int64_t i = 0; i < rows; ++i) mass += double(problem.row[i]);
+    for (int64_t i = 0; i < batch.rows; ++i) mass += double(problem.row[i]);
     const double enough = batch.tolerance * mass;
+    const bool sound = problem.epsilon > T(0) && mass > 0;
     Outcome outcome{false, 0, 0.0};
-    if (problem.epsilon > T(0) && mass > 0) {
-      if (batch.symmetric) {
-        if (!symmetric) symmetric = std::make_unique<Symmetric<T>>(rows);
-        outcome = solve_symmetric(*symmetric, problem, mass, enough, batch.max_iterations);
-      }
-      if (outcome.solved) {
-        const T* x = symmetric->x;
-        write_plan(problem, symmetric->kernel, symmetric->width, x, x, plan, distance);
-        symmetric->write_potentials(to_cost, f);
-        std::copy(f, f + rows, g);
-      } else {
-        if (!general) general = std::make_unique<General<T>>(rows, columns);
-        outcome =
-            solve_general(*general, problem, mass, enough, outcome.steps, batch.max_iterations);
-        if (outcome.solved) {
-          write_plan(problem, general->kernel, general->width, general->x, general->y, plan,
-                     distance);
-          for (int64_t i = 0; i < rows; ++i) f[i] = to_cost * general->alpha[i];
-          for (int64_t j = 0; j < columns; ++j) g[j] = to_cost * general->beta[j];
-        }
-      }
+    if (sound && batch.symmetric) {
+      if (!paths.symmetric) paths.symmetric = std::make_unique<Symmetric<T>>(batch.rows);
+      outcome = solve_symmetric(*paths.symmetric, problem, mass, enough, batch.max_iterations);
+      if (outcome.solved) write_symmetric(batch, *paths.symmetric, problem, item);
     }
-    if (!outcome.solved) {  // without mass the plan is 0; anything else has no plan
-      const bool empty = problem.epsilon > T(0) && mass == 0;
-      const T nan = std::numeric_limits<T>::quiet_NaN(), value = empty ? T(0) : nan;
-      const T potential = empty ? -std::numeric_limits<T>::infinity() : nan;
-      std::fill(f, f + rows, potential);
-      std::fill(g, g + columns, potential);
-      if (plan) std::fill(plan, plan + rows * columns, value);
-      *distance = batch.error[item] = value;
-    } else {
+    if (sound && !outcome.solved) {
+      if (!paths.general) paths.general = std::make_unique<General<T>>(batch.rows, batch.columns);
+      outcome =
+          solve_general(*paths.general, problem, mass, enough, outcome.steps, batch.max_iterations);
+      if (outcome.solved) write_general(batch, paths, problem, item);
+    }
+    if (outcome.solved)
       batch.error[item] = T(outcome.error / mass);
-    }
+    else
+      write_nothing(batch, item, problem.epsilon > T(0) && mass == 0);
     batch.iterations[item] = outcome.steps;
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
-    const Tensor& cost, const Tensor& epsilon, const Tensor& row, const Tensor& column,
-    int64_t max_iterations, double tolerance, bool symmetric, bool want_plan) {
-  check_sinkhorn(cost, epsilon, row, column);
-  const int64_t items = cost.size(0), rows = cost.size(1), columns = cost.size(2);
-  STD_TORCH_CHECK(!symmetric || rows == columns, "sinkhorn: a symmetric cost must be square");
+// Reads the problems and runs them; `give` adds what is wanted beside the distance.
+template <typename Give>
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> solve(const Tensor& cost, const Tensor& epsilon,
+                                                         const Tensor& row, const Tensor& column,
+                                                         const Tensor& initial,
+                                                         int64_t max_iterations, double tolerance,
+                                                         bool symmetric, const Give& give) {
+  check_sinkhorn(cost, epsilon, row, column, initial, symmetric);
+  const int64_t items = epsilon.size(0), rows = cost.size(1), columns = cost.size(2);
   Tensor f = torch::stable::new_empty(cost, {items, rows});
   Tensor g = torch::stable::new_empty(cost, {items, columns});
-  Tensor plan = torch::stable::new_empty(cost, {want_plan ? items : 0, rows, columns});
   Tensor distance = torch::stable::new_empty(cost, {items});
   Tensor error = torch::stable::new_empty(cost, {items});
   Tensor iterations = torch::stable::new_empty(cost, {items}, ScalarType::Long);
   dispatch_floating(cost, "sinkhorn", [&](auto zero) {
     using T = decltype(zero);
-    const Batch<T> batch{read<T>(cost),
-                         read<T>(epsilon),
-                         read<T>(row),
-                         read<T>(column),
-                         rows,
-                         columns,
-                         max_iterations,
-                         tolerance,
-                         symmetric,
-                         write<T>(f),
-                         write<T>(g),
-                         want_plan ? write<T>(plan) : nullptr,
-                         write<T>(distance),
-                         write<T>(error),
-                         write<int64_t>(iterations)};
+    Batch<T> batch{};
+    batch.cost = read<T>(cost);
+    batch.epsilon = read<T>(epsilon);
+    batch.row = read<T>(row);
+    batch.column = read<T>(column);
+    batch.initial = initial.size(0) > 0 ? read<T>(initial) : nullptr;
+    batch.items = items;
+    batch.rows = rows;
+    batch.columns = columns;
+    batch.stride = cost.size(0) == items ? rows * columns : 0;
+    batch.max_iterations = max_iterations;
+    batch.tolerance = tolerance;
+    batch.symmetric = symmetric;
+    batch.f = write<T>(f);
+    batch.g = write<T>(g);
+    batch.distance = write<T>(distance);
+    batch.error = write<T>(error);
+    batch.iterations = write<int64_t>(iterations);
+    give(batch);
     parallel(items, 2 * rows * columns,
              [&](int64_t begin, int64_t end) { solve_problems(batch, begin, end); });
   });
+  return {distance, f, g, iterations, error};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
+    const Tensor& cost, const Tensor& epsilon, const Tensor& row, const Tensor& column,
+    const Tensor& initial, int64_t max_iterations, double tolerance, bool symmetric,
+    bool want_plan) {
+  const int64_t items = want_plan ? epsilon.size(0) : 0;
+  Tensor plan = torch::stable::new_empty(cost, {items, cost.size(1), cost.size(2)});
+  auto [distance, f, g, iterations, error] = solve(
+      cost, epsilon, row, column, initial, max_iterations, tolerance, symmetric,
+      [&]<typename T>(Batch<T>& batch) { batch.plan = want_plan ? write<T>(plan) : nullptr; });
   return {distance, plan, f, g, iterations, error};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>
+sinkhorn_distance(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+                  const Tensor& column, const Tensor& initial, int64_t max_iterations,
+                  double tolerance, bool symmetric) {
+  Tensor grad_cost = torch::stable::new_empty(cost, {epsilon.size(0), cost.size(1), cost.size(2)});
+  Tensor grad_epsilon = torch::stable::empty_like(epsilon);
+  Tensor grad_row = torch::stable::empty_like(row), grad_column = torch::stable::empty_like(column);
+  auto [distance, f, g, iterations, error] =
+      solve(cost, epsilon, row, column, initial, max_iterations, tolerance, symmetric,
+            [&]<typename T>(Batch<T>& batch) {
+              batch.grad_cost = write<T>(grad_cost);
+              batch.grad_epsilon = write<T>(grad_epsilon);
+              batch.grad_row = write<T>(grad_row);
+              batch.grad_column = write<T>(grad_column);
+            });
+  return {distance, f, g, iterations, error, grad_cost, grad_epsilon, grad_row, grad_column};
 }
 
 }  // namespace
@@ -277,5 +271,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
 STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
   using namespace rlsv_fast;
   RLSV_IMPL(m, "_sinkhorn_forward", sinkhorn_forward);
+  RLSV_IMPL(m, "_sinkhorn_distance", sinkhorn_distance);
 }
 #endif

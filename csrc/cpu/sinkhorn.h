@@ -1,8 +1,8 @@
 // What the Sinkhorn kernels share: padded storage, and the passes over a kernel matrix K (rows,
 // width).
 //
-// Rows come in groups of four and columns in whole vectors; the padding is zero, so that no pass
-// has a remainder. Every sum has a fixed order and nothing is shared between problems: the bits of
+// Rows come in groups and columns in whole vectors; the padding is zero, so that no pass has a
+// remainder. Every sum has a fixed order and nothing is shared between problems: the bits of
 // a result depend neither on the number of threads nor on the rest of the batch.
 #if defined(RLSV_SINKHORN_H) == defined(RLSV_PASS_TOGGLE)
 #if defined(RLSV_SINKHORN_H)
@@ -17,7 +17,7 @@
 
 namespace rlsv_fast::RLSV_PASS {
 
-constexpr int64_t kGroup = 4;
+constexpr int64_t kGroup = RLSV_VECTOR_BYTES == 64 ? 8 : 4;  // as many as the registers take
 
 // Sizes are rounded up to whole groups of rows and whole vectors, both powers of two.
 template <typename T>
@@ -78,7 +78,14 @@ RLSV_INLINE void store_cut(const Vec<T>& from, int64_t count, T* to, bool room =
   if (room || count >= kLanes<T>) return store(from, to);
   T lanes[kLanes<T>];
   store(from, lanes);
-  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+  // By powers of two: copies of a length that the compiler knows are single instructions.
+  int64_t lane = 0;
+#pragma GCC unroll 4
+  for (int64_t part = kLanes<T> / 2; part > 0; part /= 2)
+    if (count & part) {
+      std::memcpy(to + lane, lanes + lane, part * sizeof(T));
+      lane += part;
+    }
 }
 
 template <typename T>
@@ -89,28 +96,30 @@ RLSV_INLINE T highest(const Vec<T>& vector) {
   return lanes[0];
 }
 
-// result[k] = sum_j K[k, j] y[j] for the four rows from `rows`, in a fixed order.
+// result[k] = sum_j K[k, j] y[j] for the rows of a group, in a fixed order.
 template <typename T>
 RLSV_INLINE void dot_group(const T* rows, int64_t width, const T* y, T* result) {
   Vec<T> totals[kGroup] = {};
   for (int64_t j = 0; j < width; j += kLanes<T>) {
     Vec<T> weight;
     load(y + j, weight);
+#pragma GCC unroll 8
     for (int64_t k = 0; k < kGroup; ++k) {
       Vec<T> entries;
       load(rows + k * width + j, entries);
       totals[k] += entries * weight;
     }
   }
-  for (int64_t k = 0; k < kGroup; ++k) result[k] = sum<T>(totals[k]);
+  sum_each<T>(totals, result);
 }
 
-// columns[j] += sum_k weights[k] K[k, j] for the four rows from `rows`.
+// columns[j] += sum_k weights[k] K[k, j] for the rows of a group.
 template <typename T>
 RLSV_INLINE void add_group(const T* rows, int64_t width, const T* weights, T* columns) {
   for (int64_t j = 0; j < width; j += kLanes<T>) {
     Vec<T> total;
     load(columns + j, total);
+#pragma GCC unroll 8
     for (int64_t k = 0; k < kGroup; ++k) {
       Vec<T> entries;
       load(rows + k * width + j, entries);
@@ -126,6 +135,37 @@ RLSV_INLINE void multiply(const T* kernel, int64_t rows, int64_t width, const T*
   for (int64_t i = 0; i < rows; i += kGroup) dot_group(kernel + i * width, width, y, result + i);
 }
 
+// sums = K' x with x made of K y, group by group: weigh(i, mass, x) makes the x of the rows from i
+// on of their mass K y. One stream over K: a group is added while the next one is summed.
+template <typename T, typename Weigh>
+RLSV_INLINE void turn(const T* kernel, int64_t rows, int64_t width, const T* y, T* sums,
+                      const Weigh& weigh) {
+  T mass[kGroup], weights[kGroup];
+  std::fill(sums, sums + width, T(0));
+  dot_group(kernel, width, y, mass);
+  for (int64_t i = 0; i < rows; i += kGroup) {
+    const T *now = kernel + i * width, *next = now + kGroup * width;
+    weigh(i, mass, weights);
+    if (i + kGroup >= rows) return add_group(now, width, weights, sums);
+    Vec<T> totals[kGroup] = {}, across[kGroup];
+    for (int64_t k = 0; k < kGroup; ++k) across[k] = Vec<T>{} + weights[k];
+    for (int64_t j = 0; j < width; j += kLanes<T>) {
+      Vec<T> weight, total, entries;
+      load(y + j, weight);
+      load(sums + j, total);
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < kGroup; ++k) {
+        load(now + k * width + j, entries);
+        total += entries * across[k];
+        load(next + k * width + j, entries);
+        totals[k] += entries * weight;
+      }
+      store<T>(total, sums + j);
+    }
+    sum_each<T>(totals, mass);
+  }
+}
+
 // The inner product of two padded vectors.
 template <typename T>
 RLSV_INLINE T inner(const T* first, const T* second, int64_t width) {
@@ -139,9 +179,17 @@ RLSV_INLINE T inner(const T* first, const T* second, int64_t width) {
   return sum<T>(total);
 }
 
+// The largest magnitude among `count` numbers.
+template <typename T>
+RLSV_INLINE T largest(const T* values, int64_t count) {
+  T most = 0;
+  for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(values[i]));
+  return most;
+}
+
 template <typename T>
 struct Problem {
-  const T *cost, *row, *column;  // (N, M), (N), (M)
+  const T *cost, *row, *column, *initial;  // (N, M), (N), (M), and f to start from or null
   int64_t rows, columns;
   T epsilon;
 };

@@ -1,7 +1,7 @@
 // Alternating Sinkhorn for any cost, columns first and rows last (the order of POT):
 //   beta_j = log b_j - log sum_i exp(alpha_i - M_ij / eps),    0 <= j < M
 //   alpha_i = log a_i - log sum_j exp(beta_j - M_ij / eps),    0 <= i < N,   from alpha = 0,
-//   P_ij = exp(alpha_i + beta_j - M_ij / eps).
+//   P_ij = exp(alpha_i + beta_j - M_ij / eps),    or from the alpha of potentials that are given.
 //
 // Hybrid of Schmitzer (arXiv 1610.06519): potentials u, v are absorbed in a density
 // K_ij = 2^(u_i + v_j - M_ij log2(e) / eps), and an ordinary iteration only scales it,
@@ -45,18 +45,24 @@ struct General {
   RLSV_INLINE bool read(const Problem<T>& problem) {
     const T scale = T(-kLog2E / double(problem.epsilon));
     Vec<T> poison = {};
-    for (int64_t i = 0; i < rows; ++i)
+    for (int64_t i = 0; i < rows; ++i) {
+      const bool room = room_after<T>(i, rows, columns);
       for (int64_t j = 0; j < width; j += kLanes<T>) {
         Vec<T> cost;
-        load_padded(problem.cost + i * columns + j, columns - j, T(0), cost);
+        load_padded(problem.cost + i * columns + j, columns - j, T(0), cost, room);
         poison += cost * T(0);
         store<T>(cost * scale, scaled + i * width + j);
       }
-    for (int64_t i = 0; i < rows; ++i)
       std::fill(scaled + i * width + columns, scaled + (i + 1) * width, -Limits<T>::kFar);
+    }
     std::copy(problem.row, problem.row + rows, a);
     std::copy(problem.column, problem.column + columns, b);
     std::fill(alpha, alpha + height, T(0));
+    for (int64_t i = 0; problem.initial && i < rows; ++i) {
+      if (problem.initial[i] == -std::numeric_limits<T>::infinity()) continue;  // says nothing
+      alpha[i] = problem.initial[i] * -scale;
+      poison += alpha[i] * T(0);
+    }
     for (int64_t j = 0; j < columns; ++j)
       inverse_b[j] = b[j] < std::numeric_limits<T>::min() ? T(0) : T(1) / b[j];
     return sum<T>(poison) == T(0);
@@ -76,29 +82,43 @@ struct General {
     return double(sum<T>(total));
   }
 
+  // beta from alpha for the columns from j on, v and y with it; alpha may be anything.
+  template <int64_t kStrip>
+  RLSV_INLINE void update_columns(int64_t j) {
+    Vec<T> top[kStrip], total[kStrip] = {}, weight, entry, power;
+    for (int64_t k = 0; k < kStrip; ++k) top[k] = Vec<T>{} - std::numeric_limits<T>::infinity();
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t k = 0; k < kStrip; ++k) {
+        load(scaled + i * width + j + k * kLanes<T>, entry);
+        entry += alpha[i];
+        greater<T>(entry, top[k], top[k]);
+      }
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t k = 0; k < kStrip; ++k) {
+        load(scaled + i * width + j + k * kLanes<T>, entry);
+        exp2<T>(entry + (alpha[i] - top[k]), Limits<T>::kLowest, power);
+        total[k] += power;
+      }
+    for (int64_t k = 0; k < kStrip; ++k) {
+      const int64_t at = j + k * kLanes<T>;
+      log2<T>(total[k], power);
+      entry = -top[k] - power;
+      store<T>(entry, v + at);
+      load(b + at, weight);
+      log2<T>(weight, power);
+      store<T>(entry + power, beta + at);
+      store<T>(weight, y + at);
+      store<T>(Vec<T>{}, sums + at);
+    }
+  }
+
   // One iteration in the log domain from alpha; leaves x = a, y = b and a new density.
   RLSV_INLINE void absorb() {
-    for (int64_t j = 0; j < width; j += kLanes<T>) {
-      Vec<T> top = Vec<T>{} - std::numeric_limits<T>::infinity(), total = {}, weight, entry, power;
-      for (int64_t i = 0; i < rows; ++i) {
-        load(scaled + i * width + j, entry);
-        entry += alpha[i];
-        greater<T>(entry, top, top);
-      }
-      for (int64_t i = 0; i < rows; ++i) {
-        load(scaled + i * width + j, entry);
-        exp2<T>(entry + (alpha[i] - top), Limits<T>::kLowest, power);
-        total += power;
-      }
-      log2<T>(total, power);
-      entry = -top - power;
-      store<T>(entry, v + j);
-      load(b + j, weight);
-      log2<T>(weight, power);
-      store<T>(entry + power, beta + j);
-      store<T>(weight, y + j);
-      store<T>(Vec<T>{}, sums + j);
-    }
+    constexpr int64_t kStrip = 4;  // vectors of columns: their rows are read in longer pieces
+    int64_t start = 0;
+    for (; start + kStrip * kLanes<T> <= width; start += kStrip * kLanes<T>)
+      update_columns<kStrip>(start);
+    for (; start < width; start += kLanes<T>) update_columns<1>(start);
     for (int64_t i = 0; i < rows; ++i) {
       T* row = kernel + i * width;
       Vec<T> top = Vec<T>{} - std::numeric_limits<T>::infinity(), total = {}, entry, offset, power;
@@ -149,20 +169,18 @@ struct General {
       const Mask<T> inside = (mass >= Limits<T>::kSmall) & (mass <= Limits<T>::kLarge);
       unsafe |= ~inside & (want > T(0));
       store<T>(want > T(0) ? want / mass : Vec<T>{}, y + j);
-      store<T>(Vec<T>{}, sums + j);
     }
     const Vec<T> flags = unsafe ? Vec<T>{} + T(1) : Vec<T>{};
     bool safe = sum<T>(flags) == T(0);
-    for (int64_t i = 0; i < rows; i += kGroup) {
-      T mass[kGroup];
-      dot_group(kernel + i * width, width, y, mass);
+    turn(kernel, rows, width, y, sums, [&](int64_t i, const T* mass, T* weights) {
       for (int64_t k = 0; k < kGroup; ++k) {
         const bool inside = mass[k] >= Limits<T>::kSmall && mass[k] <= Limits<T>::kLarge;
-        safe = safe && (inside || !(a[i + k] > T(0)));
-        x_next[i + k] = a[i + k] > T(0) ? a[i + k] / mass[k] : T(0);
+        const bool wanted = a[i + k] > T(0);
+        safe &= inside | !wanted;
+        weights[k] = wanted ? a[i + k] / mass[k] : T(0);
+        x_next[i + k] = weights[k];
       }
-      add_group(kernel + i * width, width, x_next + i, sums);
-    }
+    });
     if (safe) std::swap(x, x_next);
     return safe;
   }
@@ -185,12 +203,11 @@ struct General {
     }
   }
 
-  // The plan of no iteration: alpha = beta = 0. Returns its error, the worse of rows and columns.
-  RLSV_INLINE double cold() {
+  // The plan of no iteration: beta = 0. Returns its error, the worse of rows and columns.
+  RLSV_INLINE double stand() {
     double row_gap = 0;
-    std::fill(u, u + height, T(0));
+    std::copy(alpha, alpha + height, u);
     std::fill(v, v + width, T(0));
-    std::fill(alpha, alpha + height, T(0));
     std::fill(beta, beta + width, T(0));
     std::fill(x, x + rows, T(1));
     std::fill(y, y + columns, T(1));
@@ -199,7 +216,7 @@ struct General {
       Vec<T> total = {}, entry;
       for (int64_t j = 0; j < width; j += kLanes<T>) {
         load(scaled + i * width + j, entry);
-        exp2<T>(entry, Limits<T>::kLowest, entry);
+        exp2<T>(entry + alpha[i], Limits<T>::kLowest, entry);
         store<T>(entry, kernel + i * width + j);
         total += entry;
         Vec<T> mass;

@@ -27,6 +27,7 @@ struct Unrolled {
     return {cost + item * rows * columns,
             row + item * rows,
             column + item * columns,
+            nullptr,
             rows,
             columns,
             epsilon[item]};

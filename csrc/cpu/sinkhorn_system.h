@@ -1,9 +1,9 @@
 // The linear system behind the implicit derivative of a plan P (sinkhorn_gradient.cpp):
 //   [diag(r) P; P' diag(c)] [p; q] = [wr; wc],   wr = (P o H) 1,  wc = (P o H)' 1.
 //
-// Symmetric plans (f = g): one positive definite system (diag(r) + P) z = w of condition <= 2, p =
-// q = z, with w the mean of both right-hand sides; for symmetric perturbations of M, which are all
-// that such a problem admits, this is exact for every H.
+// Symmetric plans (f = g): p = q = z with (diag(r) + P) z = w, sinkhorn_definite.h, where w is the
+// mean of both right-hand sides; for symmetric perturbations of M, which are all that such a
+// problem admits, this is exact for every H.
 // Others: conjugate gradients on the Schur complement diag(c) - P' diag(1/r) P in double, its null
 // space (constants) projected out; gauge sum_j c_j q_j = 0, where scaling b alone changes nothing.
 // Plans that fall into nearly separate blocks have no usable condition number; these are solved
@@ -15,17 +15,17 @@
 #define RLSV_SINKHORN_SYSTEM_H
 #endif
 
-#include "sinkhorn.h"
+#include "sinkhorn_definite.h"
 #include "sinkhorn_elimination.h"
 
 namespace rlsv_fast::RLSV_PASS {
 
-// One item's slice of the batch.
+// One item's slice of the batch. For the distance, H = M, and dL/dM has P as a part of its own.
 template <typename T>
 struct Item {
-  const T *upstream, *cost, *plan;  // upstream = H, or M for the distance
+  const T *upstream, *cost;  // H, M
   int64_t rows, columns;
-  T epsilon, scale;  // scale = s for the distance
+  T epsilon;
   bool distance;
 };
 
@@ -49,8 +49,10 @@ struct System {
     for (W** slice : {&c, &wc, &q, &residual, &ahead, &image}) *slice = arena.take(width);
   }
 
-  // Reads a plan; its column sums only where they differ from the row sums or are asked for.
-  RLSV_INLINE void read(const Item<T>& item, bool with_columns) {
+  // Reads P_ij = x_i K_ij y_j, rows of K being `stride` numbers apart, and H.
+  template <typename Scaling>
+  RLSV_INLINE void read(const Item<T>& item, const T* kernel, int64_t stride,
+                        const Scaling& scaling) {
     std::fill(c, c + width, W(0));
     std::fill(wc, wc + width, W(0));
     for (int64_t i = 0; i < rows; ++i) {
@@ -58,13 +60,13 @@ struct System {
       Vec<W> row = {}, weighted = {};
       for (int64_t j = 0; j < width; j += kLanes<W>) {
         Vec<W> entry, flow, column;
-        widen_padded(item.plan + i * columns + j, columns - j, entry, room);
+        widen_padded(kernel + i * stride + j, columns - j, entry, room);
         widen_padded(item.upstream + i * columns + j, columns - j, flow, room);
+        scaling(i, j, entry);
         store<W>(entry, plan + i * width + j);
         flow *= entry;
         row += entry;
         weighted += flow;
-        if (!with_columns) continue;
         load(c + j, column);
         store<W>(column + entry, c + j);
         load(wc + j, column);
@@ -73,132 +75,103 @@ struct System {
       r[i] = sum<W>(row);
       wr[i] = sum<W>(weighted);
     }
-    if (!with_columns) std::copy(wr, wr + rows, wc);
+  }
+  RLSV_INLINE void read(const Item<T>& item, const T* given) {
+    read(item, given, columns, [](int64_t, int64_t, Vec<W>&) {});
+  }
+
+  // <P, H>.
+  RLSV_INLINE T value() const {
+    double total = 0;
+    for (int64_t i = 0; i < rows; ++i) total += double(wr[i]);
+    return T(total);
   }
 
   template <typename From>
   RLSV_INLINE static void widen_padded(const From* from, int64_t count, Vec<W>& to, bool room) {
-    if constexpr (std::is_same_v<From, W>) {
+    if constexpr (std::is_same_v<From, W>)
       load_padded(from, count, W(0), to, room);
-    } else {
-      W lanes[kLanes<W>];
-      for (int64_t lane = 0; lane < kLanes<W>; ++lane)
-        lanes[lane] = lane < count ? W(from[lane]) : W(0);
-      load(lanes, to);
-    }
+    else
+      widen_part(from, std::max<int64_t>(count, 0), to);
   }
 
-  // The largest entry of a vector, by which a right-hand side is scaled: its squares may underflow.
-  RLSV_INLINE static W largest(const W* values, int64_t count) {
-    W most = 0;
-    for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(values[i]));
-    return most;
-  }
-
-  // p = q = z with (diag(r) + P) z = (wr + wc) / 2, preconditioned by diag(r).
+  // p = q = z with (diag(r) + P) z = (wr + wc) / 2.
   RLSV_INLINE void solve_symmetric() {
-    constexpr int64_t kSteps = 64;
-    for (int64_t i = 0; i < width; ++i) residual[i] = (wr[i] + wc[i]) / 2;
-    const W unit = largest(residual, columns);
-    std::fill(q, q + width, W(0));
-    if (unit > W(0)) {
-      W energy = 0, first = 0, step = 0;
-      for (int64_t i = 0; i < width; ++i) residual[i] /= unit;
-      for (int64_t count = 0; count <= kSteps; ++count) {
-        Vec<W> total = {};
-        for (int64_t i = 0; i < width; i += kLanes<W>) {
-          Vec<W> rest, row, direction, moved;
-          load(residual + i, rest);
-          load(r + i, row);
-          if (count > 0) {  // the step along the last direction
-            load(image + i, moved);
-            rest -= moved * step;
-            store<W>(rest, residual + i);
-            load(ahead + i, direction);
-            load(q + i, moved);
-            store<W>(moved + direction * step, q + i);
-          }
-          total += row > W(0) ? rest * (rest / row) : Vec<W>{};
-        }
-        const W last = energy;
-        energy = sum<W>(total);
-        if (count == 0) first = energy;
-        constexpr W kEnough = std::numeric_limits<W>::epsilon();
-        if (!(energy > kEnough * kEnough * first) || count == kSteps) break;
-        const W keep = count == 0 ? W(0) : energy / last;
-        for (int64_t i = 0; i < width; i += kLanes<W>) {
-          Vec<W> rest, row, direction;
-          load(residual + i, rest);
-          load(r + i, row);
-          load(ahead + i, direction);
-          direction =
-              (row > W(0) ? rest / row : Vec<W>{}) + (count == 0 ? Vec<W>{} : direction * keep);
-          store<W>(direction, ahead + i);
-        }
-        multiply(plan, rows, width, ahead, image);
-        Vec<W> curvature = {};
-        for (int64_t i = 0; i < width; i += kLanes<W>) {
-          Vec<W> row, direction, moved;
-          load(r + i, row);
-          load(ahead + i, direction);
-          load(image + i, moved);
-          moved += row * direction;
-          store<W>(moved, image + i);
-          curvature += moved * direction;
-        }
-        step = energy / sum<W>(curvature);
-      }
-      for (int64_t i = 0; i < width; ++i) q[i] *= unit;
-    }
-    std::copy(q, q + rows, p);
+    Arena<W> storage(Definite<W>::kVectors * width);
+    for (int64_t i = 0; i < width; ++i) wr[i] = (wr[i] + wc[i]) / 2;
+    const W* z = Definite<W>(storage, width).solve(r, wr, [&](const W* ahead, W*, W* image) {
+      multiply(plan, rows, width, ahead, image);
+    });
+    std::copy(z, z + rows, p);
+    std::copy(z, z + width, q);
   }
 
   // result = (diag(c) - P' diag(1/r) P) values, in one stream over P.
   RLSV_INLINE void complement(const W* values, W* result) {
-    for (int64_t j = 0; j < width; ++j) result[j] = c[j] * values[j];
-    for (int64_t i = 0; i < rows; i += kGroup) {
-      W mass[kGroup];
-      dot_group(plan + i * width, width, values, mass);
-      for (int64_t k = 0; k < kGroup; ++k) mass[k] = r[i + k] > W(0) ? -mass[k] / r[i + k] : W(0);
-      add_group(plan + i * width, width, mass, result);
-    }
+    turn(plan, rows, width, values, result, [&](int64_t i, const W* mass, W* weights) {
+      for (int64_t k = 0; k < kGroup; ++k)
+        weights[k] = r[i + k] > W(0) ? -mass[k] / r[i + k] : W(0);
+    });
+    each_column([&](int64_t j) {
+      Vec<W> mass, value, total;
+      load(c + j, mass);
+      load(values + j, value);
+      load(result + j, total);
+      store<W>(mass * value + total, result + j);
+    });
   }
 
   // Removes the part of the residual that no solution can reach: its sum is zero in exact terms.
-  RLSV_INLINE void project() {
-    W total = 0, mass = 0;
-    for (int64_t j = 0; j < columns; ++j) total += residual[j], mass += c[j];
-    const W share = mass > W(0) ? total / mass : W(0);
-    for (int64_t j = 0; j < columns; ++j) residual[j] -= share * c[j];
-  }
-
-  RLSV_INLINE W preconditioned_energy() const {
-    W total = 0;
-    for (int64_t j = 0; j < columns; ++j)
-      total += c[j] > W(0) ? residual[j] * (residual[j] / c[j]) : W(0);
-    return total;
+  // Returns what the preconditioner diag(c) makes of the rest's square.
+  RLSV_INLINE W project(W mass) {
+    Vec<W> total = {}, energy = {};
+    each_column([&](int64_t j) {
+      Vec<W> rest;
+      load(residual + j, rest);
+      total += rest;
+    });
+    const W share = mass > W(0) ? sum<W>(total) / mass : W(0);
+    each_column([&](int64_t j) {
+      Vec<W> rest, column;
+      load(residual + j, rest);
+      load(c + j, column);
+      rest -= column * share;
+      store<W>(rest, residual + j);
+      energy += column > W(0) ? rest * (rest / column) : Vec<W>{};
+    });
+    return sum<W>(energy);
   }
 
   // Conjugate gradients for the columns' part; false where they do not converge.
-  RLSV_INLINE bool descend(W enough) {
+  RLSV_INLINE bool descend(W mass, W enough) {
     const int64_t steps = std::min<int64_t>(columns + 20, 300);
-    project();
-    const W first = preconditioned_energy();
+    const W first = project(mass);
     W energy = first, keep = 0;
+    std::fill(ahead, ahead + width, W(0));
     for (int64_t count = 0; count < steps && energy > enough * enough * first; ++count) {
-      for (int64_t j = 0; j < columns; ++j)
-        ahead[j] = (c[j] > W(0) ? residual[j] / c[j] : W(0)) + (count > 0 ? keep * ahead[j] : W(0));
+      each_column([&](int64_t j) {
+        Vec<W> rest, column, direction;
+        load(residual + j, rest);
+        load(c + j, column);
+        load(ahead + j, direction);
+        direction = (column > W(0) ? rest / column : Vec<W>{}) + direction * keep;
+        store<W>(direction, ahead + j);
+      });
       complement(ahead, image);
       const W curvature = inner(ahead, image, width);
       if (!(curvature > W(0))) return false;
       const W step = energy / curvature;
-      for (int64_t j = 0; j < columns; ++j) {
-        q[j] += step * ahead[j];
-        residual[j] -= step * image[j];
-      }
-      project();
+      each_column([&](int64_t j) {
+        Vec<W> direction, value;
+        load(ahead + j, direction);
+        load(q + j, value);
+        store<W>(value + direction * step, q + j);
+        load(image + j, direction);
+        load(residual + j, value);
+        store<W>(value - direction * step, residual + j);
+      });
       const W last = energy;
-      energy = preconditioned_energy();
+      energy = project(mass);
       keep = energy / last;
     }
     return energy <= enough * enough * first;
@@ -206,11 +179,18 @@ struct System {
 
   // residual = wc - P' (wr / r), made of differences term by term.
   RLSV_INLINE void reduce(const Item<T>& item, W unit) {
+    const W inverse = W(1) / std::max(unit, std::numeric_limits<W>::min());
     std::fill(residual, residual + width, W(0));
     for (int64_t i = 0; i < rows; ++i) {
+      const bool room = room_after<W>(i, rows, columns);
       const W mean = r[i] > W(0) ? wr[i] / r[i] : W(0);
-      for (int64_t j = 0; j < columns; ++j)
-        residual[j] += plan[i * width + j] * (W(item.upstream[i * columns + j]) - mean) / unit;
+      each_column([&](int64_t j) {
+        Vec<W> entry, flow, total;
+        load(plan + i * width + j, entry);
+        widen_padded(item.upstream + i * columns + j, columns - j, flow, room);
+        load(residual + j, total);
+        store<W>(total + entry * (flow - mean) * inverse, residual + j);
+      });
     }
   }
 
@@ -219,10 +199,11 @@ struct System {
     std::fill(q, q + width, W(0));
     const W unit = std::max(largest(wr, rows), largest(wc, columns));
     if (unit > W(0)) {
-      reduce(item, unit);
-      if (!descend(kEnough)) eliminate(*this, item, unit);
       W level = 0, mass = 0;
-      for (int64_t j = 0; j < columns; ++j) level += c[j] * q[j], mass += c[j];
+      for (int64_t j = 0; j < columns; ++j) mass += c[j];
+      reduce(item, unit);
+      if (!descend(mass, kEnough)) eliminate(*this, item, unit);
+      for (int64_t j = 0; j < columns; ++j) level += c[j] * q[j];
       level = mass > W(0) ? level / mass : W(0);
       for (int64_t j = 0; j < columns; ++j) q[j] = c[j] == W(0) ? W(0) : (q[j] - level) * unit;
     }
@@ -231,14 +212,13 @@ struct System {
   }
 
   // The gradients from p and q; returns dL/deps.
-  RLSV_INLINE double write(const Item<T>& item, T* grad_cost, T* grad_row, T* grad_column) const {
-    const W rate = item.scale / W(item.epsilon);
-    const W direct = item.distance ? W(item.scale) : W(0);
+  RLSV_INLINE T write(const Item<T>& item, T* grad_cost, T* grad_row, T* grad_column) const {
+    const W rate = W(1) / W(item.epsilon), direct = item.distance ? W(1) : W(0);
     double by_epsilon = 0;
     for (int64_t i = 0; i < rows; ++i) {
       const bool room = room_after<W>(i, rows, columns);
       Vec<W> along = {};
-      for (int64_t j = 0; j < width; j += kLanes<W>) {
+      each_column([&](int64_t j) {
         const int64_t at = i * columns + j, count = columns - j;
         Vec<W> entry, flow, cost, potential;
         load(plan + i * width + j, entry);
@@ -248,18 +228,22 @@ struct System {
         widen_padded(item.cost + at, count, cost, room);
         along += flow * cost;
         flow += entry * direct;
-        if constexpr (std::is_same_v<T, W>) {
+        if constexpr (std::is_same_v<T, W>)
           store_cut<W>(flow, count, grad_cost + at, room);
-        } else {
-          for (int64_t lane = 0; lane < std::min(count, kLanes<W>); ++lane)
-            grad_cost[at + lane] = T(flow[lane]);
-        }
-      }
+        else if (count > 0)
+          narrow_part(flow, count, grad_cost + at);
+      });
       by_epsilon -= double(sum<W>(along));
-      grad_row[i] = T(p[i] * W(item.scale));
+      grad_row[i] = T(p[i]);
     }
-    for (int64_t j = 0; j < columns; ++j) grad_column[j] = T(q[j] * W(item.scale));
-    return by_epsilon / double(item.epsilon);
+    for (int64_t j = 0; j < columns; ++j) grad_column[j] = T(q[j]);
+    return T(by_epsilon / double(item.epsilon));
+  }
+
+ private:
+  template <typename Body>
+  RLSV_INLINE void each_column(const Body& body) const {
+    for (int64_t j = 0; j < width; j += kLanes<W>) body(j);
   }
 };
 

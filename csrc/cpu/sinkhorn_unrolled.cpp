@@ -45,7 +45,7 @@ RLSV_INLINE void iterate_problems(const Unrolled<T>& batch, int64_t begin, int64
       continue;
     }
     std::fill(history, history + stride, T(0));
-    error = batch.iterations == 0 ? general.cold() : 0;
+    error = batch.iterations == 0 ? general.stand() : 0;
     bool absorb = true;
     for (int64_t step = 1; step <= batch.iterations; ++step) {
       if (absorb || !general.scale()) {
@@ -89,7 +89,7 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_unrolled_forward(const Tensor& cost,
                                                              const Tensor& row,
                                                              const Tensor& column,
                                                              int64_t iterations) {
-  check_sinkhorn(cost, epsilon, row, column);
+  check_sinkhorn_unrolled(cost, epsilon, row, column);
   const int64_t items = cost.size(0), rows = cost.size(1), columns = cost.size(2);
   Tensor distance = torch::stable::empty_like(epsilon), error = torch::stable::empty_like(epsilon);
   Tensor potentials = torch::stable::new_empty(cost, {items, iterations + 1, rows + columns});

@@ -67,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_unrolled_forward(const Tensor& cost,
                                                              const Tensor& row,
                                                              const Tensor& column,
                                                              int64_t iterations) {
-  check_sinkhorn(cost, epsilon, row, column);
+  check_sinkhorn_unrolled(cost, epsilon, row, column);
   const int64_t items = cost.size(0), rows = cost.size(1), columns = cost.size(2);
   const Launch launch(cost, "sinkhorn");
   Tensor distance = torch::stable::new_empty(cost, {items});

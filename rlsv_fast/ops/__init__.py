@@ -8,7 +8,8 @@ from rlsv_fast.ops.modulated_cosines import modulated_cosines
 from rlsv_fast.ops.neg_snr import neg_snr
 from rlsv_fast.ops.overlap_add import frames, overlap_add
 from rlsv_fast.ops.si_sdr import si_sdr
-from rlsv_fast.ops.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_distance, sinkhorn_plan
+from rlsv_fast.ops.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_plan
+from rlsv_fast.ops.sinkhorn_distance import sinkhorn_distance
 from rlsv_fast.ops.total_variation import total_variation
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,10 +18,11 @@ _warned = False
 class Problem(NamedTuple):
     """The arguments of the raw operators, in their order, and whether there was a batch."""
 
-    cost: Tensor  # (B, N, M)
+    cost: Tensor  # (B, N, M), or (1, N, M) for all items
     epsilon: Tensor  # (B,)
     row: Tensor  # (B, N)
     column: Tensor  # (B, M)
+    initial: Tensor  # (B, N), or (0, N) for a cold start
     max_iterations: int
     tolerance: float
     symmetric: bool
@@ -48,8 +49,8 @@ def _real(op: str, name: str, value: object) -> float:
     return float(value)
 
 
-def _epsilons(op: str, cost: Tensor, epsilon: float | Tensor) -> Tensor:
-    items, limits = cost.shape[0], torch.finfo(cost.dtype)
+def _epsilons(op: str, cost: Tensor, epsilon: float | Tensor, items: int) -> Tensor:
+    limits = torch.finfo(cost.dtype)
     expected = f"{op}: epsilon must be positive and a normal {cost.dtype}, got"
     if not isinstance(epsilon, Tensor):
         value = _real(op, "epsilon", epsilon)
@@ -67,20 +68,44 @@ def _epsilons(op: str, cost: Tensor, epsilon: float | Tensor) -> Tensor:
     return epsilon.expand(items).contiguous()
 
 
-def _marginal(op: str, name: str, cost: Tensor, marginal: Tensor | None, size: int) -> Tensor:
-    items = cost.shape[0]
+def _vectors(op: str, name: str, cost: Tensor, given: Tensor, items: int, axis: int) -> Tensor:
+    """One vector per item, of the size of one of the cost's axes."""
+    given = _check.floating(op, name, given)
+    _check.same_kind(op, "cost", cost, name, given)
+    letter, size = ("N", "M")[axis - 1], cost.shape[axis]
+    sizes = (items, size) if given.dim() == 2 else (size,)
+    _check.shape(op, name, given, f"(B, {letter}) or ({letter},)", *sizes)
+    return given.expand(items, size).contiguous()
+
+
+def _marginal(
+    op: str, name: str, cost: Tensor, marginal: Tensor | None, items: int, axis: int
+) -> Tensor:
     if marginal is None:
-        return cost.new_full((items, size), 1 / size)
-    marginal = _check.floating(op, name, marginal)
-    _check.same_kind(op, "cost", cost, name, marginal)
-    letter = "N" if name.startswith("row") else "M"
-    if marginal.dim() == 2:
-        _check.shape(op, name, marginal, f"(B, {letter}) or ({letter},)", items, size)
-    else:
-        _check.shape(op, name, marginal, f"(B, {letter}) or ({letter},)", size)
-    if _readable(marginal) and not bool(((marginal >= 0) & (marginal < math.inf)).all()):
+        return cost.new_full((items, cost.shape[axis]), 1 / cost.shape[axis])
+    given = _vectors(op, name, cost, marginal, items, axis)
+    if _readable(given) and not bool(((given >= 0) & (given < math.inf)).all()):
         raise ValueError(f"{op}: {name} must be non-negative and finite")
-    return marginal.expand(items, size).contiguous()
+    return given
+
+
+def _start(op: str, cost: Tensor, initial_f: Tensor | None, items: int) -> Tensor:
+    if initial_f is None:
+        return cost.new_empty((0, cost.shape[1]))
+    given = _vectors(op, "initial_f", cost, initial_f, items, 1).detach()
+    if _readable(given) and not bool((given < math.inf).all()):
+        raise ValueError(f"{op}: initial_f must be finite, or -inf where nothing is known")
+    return given
+
+
+def _items(cost: Tensor, *others: tuple[Any, int]) -> int | None:
+    """The size of the batch, or None where nothing has one: a cost of one item serves for all."""
+    if cost.dim() == 3 and cost.shape[0] != 1:
+        return cost.shape[0]
+    for other, dim in others:
+        if isinstance(other, Tensor) and other.dim() == dim:
+            return other.shape[0]
+    return 1 if cost.dim() == 3 else None
 
 
 def make_problem(
@@ -89,6 +114,7 @@ def make_problem(
     epsilon: float | Tensor,
     row_marginal: Tensor | None,
     column_marginal: Tensor | None,
+    initial_f: Tensor | None,
     max_iterations: int,
     tolerance: float,
     symmetric: bool | None,
@@ -97,8 +123,9 @@ def make_problem(
     cost = _check.floating(op, "cost", cost)
     if cost.dim() not in (2, 3):
         raise ValueError(f"{op}: cost must have shape (B, N, M) or (N, M), got {tuple(cost.shape)}")
-    batched = cost.dim() == 3
-    if not batched:
+    batch = _items(cost, (epsilon, 1), (row_marginal, 2), (column_marginal, 2), (initial_f, 2))
+    items = 1 if batch is None else batch
+    if cost.dim() == 2:
         cost = cost[None]
     rows, columns = cost.shape[1:]
     if rows == 0 or columns == 0:
@@ -116,8 +143,11 @@ def make_problem(
     tolerance = _real(op, "tolerance", tolerance)
     if not tolerance >= 0:
         raise ValueError(f"{op}: tolerance must be at least 0, got {tolerance}")
-    row = _marginal(op, "row_marginal", cost, row_marginal, rows)
-    column = _marginal(op, "column_marginal", cost, column_marginal, columns)
+    row = _marginal(op, "row_marginal", cost, row_marginal, items, 1)
+    if rows == columns and row_marginal is column_marginal:
+        column = row
+    else:
+        column = _marginal(op, "column_marginal", cost, column_marginal, items, 2)
     if row_marginal is not column_marginal and _readable(row):
         # Sums of N terms differ by rounding; beyond that no plan has both marginals.
         gap = (row.sum(1) - column.sum(1)).abs()
@@ -128,13 +158,14 @@ def make_problem(
             )
     return Problem(
         cost.contiguous(),
-        _epsilons(op, cost, epsilon),
+        _epsilons(op, cost, epsilon, items),
         row,
         column,
+        _start(op, cost, initial_f, items),
         max_iterations,
         tolerance,
         bool(symmetric),
-        batched,
+        batch is not None,
     )
 
 

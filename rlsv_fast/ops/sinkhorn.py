@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from rlsv_fast._library import differentiable, fake, raw
-from rlsv_fast.ops import _check
 from rlsv_fast.ops._sinkhorn_problem import make_problem, warn_if_unfinished
 
 
@@ -31,12 +30,13 @@ def _(
     epsilon: Tensor,
     row: Tensor,
     column: Tensor,
+    initial: Tensor,
     max_iterations: int,
     tolerance: float,
     symmetric: bool,
     want_plan: bool,
 ) -> tuple[Tensor, ...]:
-    items, rows, columns = cost.shape
+    items, (_, rows, columns) = epsilon.shape[0], cost.shape
     return (
         cost.new_empty((items,)),
         cost.new_empty((items if want_plan else 0, rows, columns)),
@@ -56,88 +56,28 @@ def _(
     g: Tensor,
     epsilon: Tensor,
     symmetric: bool,
-    distance: bool,
 ) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(tensor) for tensor in (cost, epsilon, f, g))
+    return tuple(torch.empty_like(tensor) for tensor in (plan, epsilon, f, g))
 
 
-@fake("_sinkhorn_unrolled_forward")
-def _(
-    cost: Tensor, epsilon: Tensor, row: Tensor, column: Tensor, iterations: int
-) -> tuple[Tensor, ...]:
-    items, rows, columns = cost.shape
-    return (
-        cost.new_empty((items,)),
-        cost.new_empty((items, iterations + 1, rows + columns)),
-        cost.new_empty((items,)),
-    )
-
-
-@fake("_sinkhorn_unrolled_backward")
-def _(
-    grad: Tensor, cost: Tensor, epsilon: Tensor, row: Tensor, column: Tensor, potentials: Tensor
-) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(tensor) for tensor in (cost, epsilon, row, column))
-
-
-def _save(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    _, plan, f, g, *_ = outputs
-    return inputs[0], plan, f, g, inputs[1]
-
-
-def _distance_backward(
-    saved: tuple[Tensor, ...],
-    constants: tuple[bool, bool],
-    needs: tuple[bool, ...],
-    *grads: Tensor,
-) -> tuple[Any, ...]:
-    cost, plan, f, g, epsilon = saved
-    symmetric, envelope = constants
-    if envelope:
-        return (grads[0][:, None, None] * plan, *(None,) * 8)
-    results = raw._sinkhorn_backward(
-        grads[0].contiguous(), cost, plan, f, g, epsilon, symmetric, True
-    )
-    return (*results, *(None,) * 5)
-
-
-def _plan_backward(
+def _backward(
     saved: tuple[Tensor, ...], symmetric: bool, needs: tuple[bool, ...], *grads: Tensor
 ) -> tuple[Any, ...]:
-    cost, plan, f, g, epsilon = saved
-    results = raw._sinkhorn_backward(
-        grads[1].contiguous(), cost, plan, f, g, epsilon, symmetric, False
+    cost, epsilon, plan, f, g = saved
+    by_cost, *others = raw._sinkhorn_backward(
+        grads[1].contiguous(), cost, plan, f, g, epsilon, symmetric
     )
-    return (*results, *(None,) * 4)
+    return (by_cost.sum_to_size(cost.shape), *others, *(None,) * 5)
 
 
-# Both return (distance, plan, f, g, iterations, error); the first is differentiable in the
-# distance, the second in the plan.
-_distance = differentiable(
-    "SinkhornDistance",
-    lambda *inputs: raw._sinkhorn_forward(*inputs[:8]),
-    save=_save,
-    constants=lambda inputs: (inputs[6], inputs[8]),
-    backward=_distance_backward,
-    non_differentiable=(1, 2, 3, 4, 5),
-)
+# Returns (distance, plan, f, g, iterations, error), of which the plan is differentiable.
 _plan = differentiable(
     "SinkhornPlan",
     lambda *inputs: raw._sinkhorn_forward(*inputs),
-    save=_save,
-    constants=lambda inputs: inputs[6],
-    backward=_plan_backward,
+    save=lambda inputs, outputs: (*inputs[:2], *outputs[1:4]),
+    constants=lambda inputs: inputs[7],
+    backward=_backward,
     non_differentiable=(0, 2, 3, 4, 5),
-)
-_unrolled = differentiable(
-    "SinkhornUnrolled",
-    lambda *inputs: raw._sinkhorn_unrolled_forward(*inputs),
-    save=lambda inputs, outputs: (*inputs[:4], outputs[1]),
-    backward=lambda saved, constants, needs, *grads: (
-        *raw._sinkhorn_unrolled_backward(grads[0].contiguous(), *saved),
-        None,
-    ),
-    non_differentiable=(1, 2),
 )
 
 
@@ -147,6 +87,7 @@ def sinkhorn(
     *,
     row_marginal: Tensor | None = None,
     column_marginal: Tensor | None = None,
+    initial_f: Tensor | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-6,
     symmetric: bool | None = None,
@@ -160,16 +101,20 @@ def sinkhorn(
     Correct for every ``epsilon`` > 0: what would under- or overflow is computed in the log domain.
     Each problem of the batch stops on its own, at ``tolerance``, at ``max_iterations``, or when
     rounding allows no further progress; its bits do not depend on the rest of the batch.
-    Iterations begin at f = 0 and update columns first, rows last. The potentials carry no
-    gradient; :func:`sinkhorn_plan` and :func:`sinkhorn_distance` do.
+    Iterations begin at f = 0 or at ``initial_f`` and update columns first, rows last. The
+    potentials carry no gradient; :func:`sinkhorn_plan` and :func:`sinkhorn_distance` do.
 
     Args:
-        cost: shape (B, N, M) or (N, M). An item with a NaN or an infinity gives NaN.
+        cost: shape (B, N, M) or (N, M). An item with a NaN or an infinity gives NaN. With a batch
+            of anything else, (N, M) or (1, N, M) is one cost for all items; it is not copied.
         epsilon: strength of the entropy, in units of the cost, a number or shape (B,). It is the
             λ of the tables of Mimilakis et al. (their eq. 7 writes 1/λ).
         row_marginal: shape (B, N) or (N,), row sums of the plan, 1/N by default; zeros are
             allowed.
         column_marginal: shape (B, M) or (M,), column sums, 1/M by default; same mass.
+        initial_f: row potentials to start from, shape (B, N) or (N,), such as the f of a similar
+            problem; columns follow from it. An entry of -inf, as of a zero weight, says nothing.
+            It carries no gradient and decides how many iterations are made, not where they end.
         max_iterations: most iterations per problem. 0 gives the plan of the starting point.
         tolerance: L1 violation of the marginals, relative to the mass, that ends a problem.
             float32 reaches 1e-6; at small ``epsilon`` a general problem may need thousands of
@@ -192,10 +137,10 @@ def sinkhorn(
         Cuturi, "Sinkhorn Distances", NIPS 2013; Schmitzer, arXiv 1610.06519 (absorption);
         Knight, Ruiz, Ucar, SIMAX 35(3), 2014 (symmetric scaling).
     """
-    arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
+    arguments = (row_marginal, column_marginal, initial_f, max_iterations, tolerance, symmetric)
     with torch.no_grad():
         problem = make_problem("sinkhorn", cost, epsilon, *arguments)
-        _, _, f, g, iterations, error = raw._sinkhorn_forward(*problem[:7], False)
+        _, _, f, g, iterations, error = raw._sinkhorn_forward(*problem[:8], False)
     warn_if_unfinished("sinkhorn", problem.tolerance, error)
     result = SinkhornResult(f, g, iterations, error)
     return result if problem.batched else SinkhornResult(*(field[0] for field in result))
@@ -207,6 +152,7 @@ def sinkhorn_plan(
     *,
     row_marginal: Tensor | None = None,
     column_marginal: Tensor | None = None,
+    initial_f: Tensor | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-6,
     symmetric: bool | None = None,
@@ -232,76 +178,22 @@ def sinkhorn_plan(
         epsilon: strength of the entropy.
         row_marginal: row sums.
         column_marginal: column sums.
+        initial_f: row potentials to start from.
         max_iterations: most iterations per problem.
         tolerance: L1 violation of the marginals that ends a problem.
         symmetric: promise of a symmetric problem.
 
     Returns:
-        The plan, of the shape of ``cost``.
+        The plan, shape (B, N, M), or (N, M) where nothing has a batch dimension.
 
     Raises:
         TypeError: as :func:`sinkhorn`.
         ValueError: as :func:`sinkhorn`.
     """
-    arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
+    arguments = (row_marginal, column_marginal, initial_f, max_iterations, tolerance, symmetric)
     problem = make_problem("sinkhorn_plan", cost, epsilon, *arguments)
     plan: Tensor
     error: Tensor
-    _, plan, _, _, _, error = _plan(*problem[:7], True)
+    _, plan, _, _, _, error = _plan(*problem[:8], True)
     warn_if_unfinished("sinkhorn_plan", problem.tolerance, error)
     return plan if problem.batched else plan[0]
-
-
-def sinkhorn_distance(
-    cost: Tensor,
-    epsilon: float | Tensor,
-    *,
-    gradient: str = "implicit",
-    row_marginal: Tensor | None = None,
-    column_marginal: Tensor | None = None,
-    max_iterations: int = 1000,
-    tolerance: float = 1e-6,
-    symmetric: bool | None = None,
-) -> Tensor:
-    r"""The transport cost of the entropic plan, ⟨P, M⟩, without the entropy term.
-
-    Args:
-        cost: as all arguments but ``gradient``, see :func:`sinkhorn`.
-        epsilon: strength of the entropy.
-        gradient: how ⟨P, M⟩ is differentiated.
-
-            - ``"implicit"``: the exact derivative at the fixed point, by one linear solve; see
-              :func:`sinkhorn_plan`. Correct whatever number of iterations found the plan.
-            - ``"unrolled"``: the derivative of exactly ``max_iterations`` alternating iterations
-              (``tolerance`` and ``symmetric`` change nothing then), from stored potentials:
-              max_iterations · (N + M) numbers per problem, never N × M per iteration.
-            - ``"envelope"``: P held constant, dL/dM = P. This is **not** the gradient of ⟨P, M⟩
-              but that of the regularised value ⟨P, M⟩ - ε H(P). For distances between frames it
-              is half wrong or worse at medium ``epsilon``, and for small ones its off-diagonal
-              part, the one that trains, has the opposite sign on average. Nothing flows to
-              ``epsilon`` and the marginals.
-        row_marginal: row sums.
-        column_marginal: column sums.
-        max_iterations: most iterations per problem.
-        tolerance: L1 violation of the marginals that ends a problem.
-        symmetric: promise of a symmetric problem.
-
-    Returns:
-        Shape (B,), or () for a cost without batch dimension.
-
-    Raises:
-        TypeError: as :func:`sinkhorn`.
-        ValueError: as :func:`sinkhorn`, or an unknown ``gradient``.
-    """
-    op = "sinkhorn_distance"
-    _check.choice(op, "gradient", gradient, ("implicit", "unrolled", "envelope"))
-    arguments = (row_marginal, column_marginal, max_iterations, tolerance, symmetric)
-    problem = make_problem(op, cost, epsilon, *arguments)
-    distance: Tensor
-    if gradient == "unrolled":
-        distance, _, _ = _unrolled(*problem[:4], problem.max_iterations)
-    else:
-        wants_plan = problem.needs_gradient()
-        distance, *_, error = _distance(*problem[:7], wants_plan, gradient == "envelope")
-        warn_if_unfinished(op, problem.tolerance, error)
-    return distance if problem.batched else distance[0]
