@@ -91,22 +91,27 @@ def _problem(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Tensor, ...
     return _self_cost(items, frames, device).to(dtype), epsilon, mass, mass
 
 
-def _forward(symmetric: bool) -> Callable[..., tuple[Any, ...]]:
+def _distance(symmetric: bool) -> Callable[..., tuple[Any, ...]]:
     def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
         problem = _problem(sizes, device, dtype)
+        cold = problem[2][:0]
         if symmetric:
-            return *problem, 1000, 1e-6, True, True
-        return *problem, sizes["I"], 0.0, False, True
+            return *problem, cold, 1000, 1e-6, True
+        return *problem, cold, sizes["I"], 0.0, False
 
     return make
+
+
+def _forward(symmetric: bool) -> Callable[..., tuple[Any, ...]]:
+    return lambda *given: (*_distance(symmetric)(*given), True)
 
 
 def _backward(symmetric: bool) -> Callable[..., tuple[Any, ...]]:
     def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
         arguments = _forward(symmetric)(sizes, device, dtype)
-        distance, plan, f, g, *_ = torch.ops.rlsv_fast._sinkhorn_forward(*arguments)
+        _, plan, f, g, *_ = torch.ops.rlsv_fast._sinkhorn_forward(*arguments)
         cost, epsilon = arguments[:2]
-        return torch.rand_like(distance), cost, plan, f, g, epsilon, symmetric, True
+        return torch.rand_like(plan), cost, plan, f, g, epsilon, symmetric
 
     return make
 
@@ -155,17 +160,26 @@ KERNELS = [
         "sinkhorn_backward",
         _named("symmetric"),
         _backward(True),
-        numbers=lambda n: 3 * _cells(n),
+        numbers=lambda n: 4 * _cells(n),
         operations=lambda n: 8 * _cells(n),
-        note="read M and P, write dM; 8 steps of one product",
+        note="read M, P and dP, write dM; 8 steps of one product",
     ),
     Kernel(
         "sinkhorn_backward",
         _named("general"),
         _backward(False),
-        numbers=lambda n: 3 * _cells(n),
+        numbers=lambda n: 4 * _cells(n),
         operations=lambda n: 2 * 50 * 2 * _cells(n),
         note="some 50 steps of two products, in double: half the rate",
+    ),
+    Kernel(
+        "sinkhorn_distance",
+        _named("symmetric"),
+        _distance(True),
+        numbers=lambda n: 2 * _cells(n),
+        operations=lambda n: 18 * _cells(n),
+        special=_cells,
+        note="read M, write dM; some 10 products forward, 8 of the derivative",
     ),
     Kernel(
         "sinkhorn_unrolled_forward",

@@ -4,7 +4,8 @@
 // General problems: sinkhorn_general.cuh. Symmetric ones (M = M', a = b, so f = g) whose diagonal
 // is the row minimum, with K_ij = exp(-M_ij / eps), 0 <= i, j < N:
 //   x = sqrt(a / K 1);   repeat  t = K x,  x <- x^(1-w) (a / t)^w,  w = 1, 1/2, 2/3, 1, ...
-// As cpu/sinkhorn.cpp, which says why; a problem on which this fails goes on as a general one.
+// As cpu/sinkhorn_symmetric.h, which says why; a problem on which this fails goes on as a general
+// one.
 //
 // Floors on an H200 (1.75 GHz), float, N = M = 173, any B up to its 132 processors. An iteration of
 // either kind reads K once from shared memory, 173 x 176 x 4 bytes at 128 a clock: 951 clocks, 0.54
@@ -64,6 +65,23 @@ struct Symmetric {
     return __syncthreads_and(applies);
   }
 
+  // x from the f to start from. At the solution a_i / (N sqrt(max a)) <= x_i <= sqrt(a_i): what is
+  // given is brought there. -inf says nothing, NaN goes on.
+  __device__ __forceinline__ void warm(const T* f) {
+    T most = T(0);
+    each<kWarps>(problem.rows, [&](int i) { most = Maximum{}(most, problem.row[i]); });
+    most = block_reduce<kThreads>(most, space.narrow_slots(), Maximum{});
+    const T unit = -problem.scale(), least = T(1) / (T(problem.rows) * std::sqrt(most));
+    each<kWarps>(problem.rows, [&](int i) {
+      const T given = f[i], a = problem.row[i], bottom = a * least, top = std::sqrt(a);
+      const T level = given * unit - space.u[i], near = power_of_two(level, Limits<T>::kLowest);
+      if (given == -T(INFINITY)) return;
+      const T inside = near < bottom ? bottom : near > top ? top : near;
+      space.y[i] = level == level ? inside : level;
+    });
+    __syncthreads();
+  }
+
   // sum |x (K x) - a|, the error of the plan of x.
   __device__ __forceinline__ T measure() {
     T gap = T(0);
@@ -87,10 +105,12 @@ struct Symmetric {
 template <typename T, int kWarps, bool kResident>
 __device__ __forceinline__ Outcome<T> solve_symmetric(const Problem<T>& problem,
                                                       Space<T, kWarps, kResident>& space,
-                                                      double tolerance, int64_t max_iterations) {
+                                                      double tolerance, int64_t max_iterations,
+                                                      const T* initial) {
   const T enough = T(tolerance) * problem.mass, noise = T(Limits<T>::kNoise) * problem.mass;
   Symmetric<T, kWarps, kResident> path{problem, space};
   if (!path.start()) return {false, 0, T(0)};
+  if (initial) path.warm(initial);
   T best = T(INFINITY);
   int since = 0;
 #pragma unroll 1
@@ -105,7 +125,7 @@ __device__ __forceinline__ Outcome<T> solve_symmetric(const Problem<T>& problem,
   }
 }
 
-// `f` and `g` are where potentials are kept on the way.
+// `f` and `g` are where potentials are kept on the way; f is where they start.
 template <typename T, int kWarps, bool kResident>
 __device__ __forceinline__ Outcome<T> solve_general(const Problem<T>& problem,
                                                     Space<T, kWarps, kResident>& space,
@@ -113,12 +133,11 @@ __device__ __forceinline__ Outcome<T> solve_general(const Problem<T>& problem,
                                                     int64_t max_iterations, T* f, T* g) {
   const T enough = T(tolerance) * problem.mass, noise = T(Limits<T>::kNoise) * problem.mass;
   General<T, kWarps, kResident> path(problem, space);
-  if (!path.finite()) return {false, 0, T(0)};
+  if (!path.start(f)) return {false, 0, T(0)};
   if (steps >= max_iterations) {
-    path.start_cold();
+    path.stand(f);
     return {true, steps, path.error};
   }
-  fill<kWarps>(f, problem.rows, T(0));
   T best = T(INFINITY);
   bool absorb = true;
 #pragma unroll 1
@@ -148,8 +167,11 @@ __global__ void __launch_bounds__(kWarps* int(kWarp), 1)
     Outcome<T> outcome{false, 0, T(0)};
     bool by_symmetry = false;
     if (problem.epsilon > T(0) && problem.mass > T(0)) {
+      each<kWarps>(problem.rows,
+                   [&](int i) { f[i] = in.initial ? in.initial[item * in.rows + i] : T(0); });
       if (in.symmetric) {
-        outcome = solve_symmetric(problem, space, in.tolerance, in.max_iterations);
+        outcome = solve_symmetric(problem, space, in.tolerance, in.max_iterations,
+                                  in.initial ? f : nullptr);
         by_symmetry = outcome.solved;
       }
       if (!outcome.solved)

@@ -11,7 +11,10 @@ namespace rlsv_fast::cuda {
 template <typename T>
 struct Sinkhorn {
   const T *cost, *epsilon, *row, *column;  // (B, N, M), (B), (B, N), (B, M)
-  int64_t items, rows, columns, max_iterations;
+  const T* initial;                        // (B, N), f to start from, or null for a cold start
+  int64_t items, rows, columns;
+  int64_t stride;  // from cost to cost, 0 if one is shared
+  int64_t max_iterations;
   double tolerance;
   bool symmetric;
 };
@@ -31,8 +34,8 @@ template <typename T>
 cudaError_t sinkhorn_forward(const Sinkhorn<T>& in, const SinkhornResult<T>& out, T* workspace,
                              cudaStream_t stream);
 
-// Exactly in.max_iterations iterations; potentials (B, n + 1, N + M) in base 2. in.tolerance and
-// in.symmetric change nothing.
+// Exactly in.max_iterations iterations from f = 0; potentials (B, n + 1, N + M) in base 2.
+// in.initial must be null; in.tolerance and in.symmetric change nothing.
 template <typename T>
 cudaError_t sinkhorn_unrolled_forward(const Sinkhorn<T>& in, T* distance, T* potentials, T* error,
                                       T* workspace, cudaStream_t stream);

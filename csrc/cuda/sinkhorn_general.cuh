@@ -1,7 +1,7 @@
 // Alternating Sinkhorn for any cost by one block, columns first and rows last:
 //   beta_j = log b_j - log sum_i exp(alpha_i - M_ij / eps),    0 <= j < M
 //   alpha_i = log a_i - log sum_j exp(beta_j - M_ij / eps),    0 <= i < N,   from alpha = 0,
-//   P_ij = exp(alpha_i + beta_j - M_ij / eps).
+//   P_ij = exp(alpha_i + beta_j - M_ij / eps),    or from the alpha of potentials that are given.
 //
 // Potentials u, v are absorbed in a density K_ij = 2^(u_i + v_j - M_ij log2(e) / eps), which an
 // ordinary iteration only scales, P_ij = x_i K_ij y_j. An iteration whose sums leave the safe range
@@ -77,7 +77,7 @@ struct Problem {
 template <int kWarps, typename T>
 __device__ __forceinline__ Problem<T> read_problem(const Sinkhorn<T>& in, int64_t item,
                                                    double* slots) {
-  Problem<T> problem{in.cost + item * in.rows * in.columns,
+  Problem<T> problem{in.cost + item * in.stride,
                      in.row + item * in.rows,
                      in.column + item * in.columns,
                      int(in.rows),
@@ -137,9 +137,17 @@ struct General {
   __device__ __forceinline__ General(const Problem<T>& problem, Space<T, kWarps, kResident>& space)
       : problem(problem), space(space), scale(problem.scale()) {}
 
-  // Whether every cost is finite; without that no plan exists.
-  __device__ __forceinline__ bool finite() const {
+  // Makes alpha of the f to start from. False where a number of that or of the cost is not finite:
+  // no plan exists then.
+  __device__ __forceinline__ bool start(T* f) const {
     bool all = true;
+    each<kWarps>(problem.rows, [&](int i) {
+      const T given = f[i];
+      const bool unknown = given == -T(INFINITY);  // or right, where nothing is wanted
+      const T level = unknown && problem.row[i] > T(0) ? T(0) : given * -scale;
+      f[i] = level;
+      all &= unknown || level * T(0) == T(0);
+    });
     const int64_t count = int64_t(problem.rows) * problem.columns;
 #pragma unroll 8
     for (int64_t i = threadIdx.x; i < count; i += kThreads) all &= problem.cost[i] * T(0) == T(0);
@@ -242,10 +250,10 @@ struct General {
       beta[j] = unit * (space.v[j] + logarithm(space.y[j]));
   }
 
-  // The plan of no iteration, alpha = beta = 0; its error is the worse of rows and columns.
-  __device__ __forceinline__ void start_cold() {
+  // The plan of no iteration, beta = 0; its error is the worse of rows and columns.
+  __device__ __forceinline__ void stand(const T* alpha) {
     fill<kWarps>(space.x, problem.rows, T(1));
-    fill<kWarps>(space.u, problem.rows, T(0));
+    for (int i = threadIdx.x; i < problem.rows; i += kThreads) space.u[i] = alpha[i];
     fill<kWarps>(space.y, problem.columns, T(1));
     fill<kWarps>(space.v, problem.columns, T(0));
     double row_gap = 0;
@@ -255,7 +263,7 @@ struct General {
       T *row = space.kernel.row(i), sum = T(0);
 #pragma unroll 1
       for (int j = lane_index(); j < problem.columns; j += int(kWarp))
-        sum += row[j] = power_of_two(cost[j] * scale, Limits<T>::kLowest);
+        sum += row[j] = power_of_two(cost[j] * scale + alpha[i], Limits<T>::kLowest);
       sum = warp_reduce(sum);
       if (lane_index() == 0) row_gap += std::abs(double(sum) - double(problem.row[i]));
     }

@@ -1,5 +1,5 @@
 // Implicit derivative of the transport plan P at the fixed point, marginals a and b given.
-// With H = dL/dP (H = s M for L = s <P, M>, whose own dependence on M adds s P), r = P 1, c = P' 1,
+// With H = dL/dP (H = M for L = <P, M>, whose own dependence on M adds P), r = P 1, c = P' 1,
 // 0 <= i < N, 0 <= j < M:
 //   [diag(r) P; P' diag(c)] [p; q] = [(P o H) 1; (P o H)' 1]
 //   dL/dM_ij = P_ij (p_i + q_j - H_ij) / eps,   dL/da = p,   dL/db = q,
@@ -8,7 +8,8 @@
 // One block per problem: conjugate gradients with P in shared memory (sinkhorn_system.cuh). A
 // second kernel solves those on which they fail by elimination; usually it finds none.
 //
-// Floors for float, N = M = 173, B = 8 (8 of 132 processors) on an H200, a processor's share each:
+// Floors of <P, M> for float, N = M = 173, B = 8 (8 of 132 processors) on an H200, a processor's
+// share each:
 //   once: P, M read at 64 bytes a clock and dL/dM written: 5,600 clocks, 3.2 us;
 //   symmetric, per step of about 8: one read of P at 128 bytes a clock, 935 clocks, 0.53 us (30 k
 //     multiply-adds at 128: 234 clocks), 7.5 us in all;
@@ -24,13 +25,9 @@ namespace {
 template <typename T>
 __device__ __forceinline__ SinkhornItem<T> item_of(const SinkhornGradient<T>& in, int64_t index) {
   const int64_t size = in.rows * in.columns;
-  const T* cost = in.cost + index * size;
-  return {in.distance ? cost : in.grad + index * size,
-          cost,
-          in.plan + index * size,
-          in.epsilon[index],
-          in.distance ? in.grad[index] : T(1),
-          in.distance};
+  const T* cost = in.cost + index * in.stride;
+  return {in.grad ? in.grad + index * size : cost, cost, in.plan + index * size, in.epsilon[index],
+          in.grad == nullptr};
 }
 
 // Equal potentials tell that the symmetric path found this plan.
@@ -58,7 +55,7 @@ __device__ __forceinline__ Group load(const T* from) {
 template <typename Group, typename T, typename W, Residence kResidence>
 __device__ __forceinline__ double write_cost(const SinkhornSystem<T, W, kResidence>& system,
                                              const SinkhornItem<T>& item, T* grad_cost) {
-  const W rate = W(item.scale) / W(item.epsilon), direct = item.distance ? W(item.scale) : W(0);
+  const W rate = W(1) / W(item.epsilon), direct = item.distance ? W(1) : W(0);
   const int columns = system.columns;
   const W* q = system.q();
   double by_epsilon = 0;
@@ -92,8 +89,8 @@ __device__ __forceinline__ void write(const SinkhornSystem<T, W, kResidence>& sy
                                       int64_t index, bool packed) {
   T* grad_cost = in.grad_cost + index * in.rows * in.columns;
   T *grad_row = in.grad_row + index * in.rows, *grad_column = in.grad_column + index * in.columns;
-  each(system.rows, [&](int i) { grad_row[i] = T(system.p()[i] * W(item.scale)); });
-  each(system.columns, [&](int j) { grad_column[j] = T(system.q()[j] * W(item.scale)); });
+  each(system.rows, [&](int i) { grad_row[i] = T(system.p()[i]); });
+  each(system.columns, [&](int j) { grad_column[j] = T(system.q()[j]); });
   const double by_epsilon = packed ? write_cost<Pack<T>>(system, item, grad_cost)
                                    : write_cost<Single<T>>(system, item, grad_cost);
   if (threadIdx.x == 0) in.grad_epsilon[index] = T(by_epsilon);
@@ -108,7 +105,7 @@ __global__ void __launch_bounds__(kSinkhornThreads, 1)
     bool solved = true;
     if (found_symmetric(in, index)) {
       SinkhornSystem<T, T, kResidence> system(int(in.rows), int(in.columns), workspace);
-      system.read(item, !in.distance);
+      system.read(item, !item.distance);
       system.solve_symmetric();
       write(system, in, item, index, packed);
     } else {
@@ -175,7 +172,7 @@ cudaError_t sinkhorn_gradient(const SinkhornGradient<T>& in, double* workspace, 
   bool packed = true;
   for (const T* matrix : {static_cast<const T*>(in.grad_cost), in.cost, in.plan})
     packed = packed && packable(matrix, in.columns);
-  if (!in.distance) packed = packed && packable(in.grad, in.columns);
+  if (in.grad) packed = packed && packable(in.grad, in.columns);
   const auto kernel = grid.residence == Residence::kMatrix    ? descend<T, Residence::kMatrix>
                       : grid.residence == Residence::kVectors ? descend<T, Residence::kVectors>
                                                               : descend<T, Residence::kNothing>;

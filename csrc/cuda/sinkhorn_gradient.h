@@ -1,6 +1,5 @@
-// Launchers of sinkhorn_gradient.cu. Shapes: cost and plan (B, N, M), f and row gradient (B, N), g
-// and column gradient (B, M), epsilon and its gradient (B). `grad` is (B, N, M), or (B) for the
-// distance.
+// Launchers of sinkhorn_gradient.cu. Shapes: grad, cost, plan and cost gradient (B, N, M), f and
+// row gradient (B, N), g and column gradient (B, M), epsilon and its gradient (B).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,9 +10,11 @@ namespace rlsv_fast::cuda {
 
 template <typename T>
 struct SinkhornGradient {
-  const T *grad, *cost, *plan, *f, *g, *epsilon;
+  const T* grad;  // of the plan; null for the derivative of <P, M>
+  const T *cost, *plan, *f, *g, *epsilon;
   int64_t items, rows, columns;
-  bool symmetric, distance;
+  int64_t stride;  // from cost to cost, 0 if one is shared
+  bool symmetric;
   T *grad_cost, *grad_epsilon, *grad_row, *grad_column;
 };
 

@@ -21,9 +21,9 @@ namespace rlsv_fast::cuda {
 // One item's slice of the batch.
 template <typename T>
 struct SinkhornItem {
-  const T *upstream, *cost, *plan;  // upstream = H, or M for the distance
-  T epsilon, scale;                 // scale = s for the distance
-  bool distance;
+  const T *upstream, *cost, *plan;  // upstream = H
+  T epsilon;
+  bool distance;  // H = M, and dL/dM has P as a part of its own
 };
 
 // What counts as solved: the square root of the energy's fall.
@@ -259,7 +259,7 @@ struct SinkhornSystem {
     each(columns, [&](int j) {
       most = Largest{}(most, std::abs(wc()[j]));
       mass += c()[j];
-      q()[j] = W(0);
+      q()[j] = c()[j] * W(0);  // NaN where there is no plan
     });
     const W unit = reduce(most, Largest{});
     mass = reduce(mass);

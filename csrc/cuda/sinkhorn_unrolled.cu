@@ -19,14 +19,14 @@ __global__ void __launch_bounds__(kWarps* int(kWarp), 1)
     General<T, kWarps, kResident> path(problem, space);
     T* history = potentials + item * (in.max_iterations + 1) * stride;
     T value;
-    if (!path.finite() || !(problem.epsilon > T(0)) || !(problem.mass > T(0))) {
+    fill<kWarps>(history, stride, T(0));
+    if (!path.start(history) || !(problem.epsilon > T(0)) || !(problem.mass > T(0))) {
       // No mass has the plan 0: potentials -inf. Anything else has none: NaN.
       const bool empty = problem.mass == T(0);
       fill<kWarps>(history, (in.max_iterations + 1) * stride, empty ? -T(INFINITY) : T(NAN));
       value = path.error = empty ? T(0) : T(NAN);
     } else {
-      fill<kWarps>(history, stride, T(0));
-      if (in.max_iterations == 0) path.start_cold();
+      if (in.max_iterations == 0) path.stand(history);
 #pragma unroll 1
       for (int64_t step = 1; step <= in.max_iterations; ++step) {
         T* record = history + step * stride;

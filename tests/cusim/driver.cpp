@@ -141,38 +141,45 @@ std::vector<T> marginals(int64_t items, int64_t size) {
   return values;
 }
 
+// Where `warm`, problems start from given potentials, and share one cost.
 template <typename T>
 void drive_sinkhorn(Results& results) {
   const int64_t items = 2;
-  for (const auto& [rows, columns, symmetric] : {std::tuple{17, 23, false}, {19, 19, true}}) {
-    auto cost = random<T>(items * rows * columns);
+  for (const auto& [rows, columns, symmetric, warm] : {std::tuple{17, 23, false, false},
+                                                       {17, 23, false, true},
+                                                       {19, 19, true, false},
+                                                       {19, 19, true, true}}) {
+    const int64_t size = rows * columns, costs = warm ? 1 : items, stride = warm ? 0 : size;
+    auto cost = random<T>(costs * size);
     if (symmetric)
-      for (int64_t k = 0; k < items; ++k)
+      for (int64_t k = 0; k < costs; ++k)
         for (int64_t i = 0; i < rows; ++i)
           for (int64_t j = 0; j <= i; ++j) {
-            T* matrix = cost.data() + k * rows * columns;
+            T* matrix = cost.data() + k * size;
             matrix[j * columns + i] = i == j ? T(0) : matrix[i * columns + j];
           }
     const auto row = marginals<T>(items, rows), column = marginals<T>(items, columns);
+    auto start = random<T>(items * rows);
+    start[1] = -T(INFINITY);
     const std::vector<T> epsilon{T(0.004), T(0.3)};
-    const Sinkhorn<T> in{cost.data(), epsilon.data(), row.data(), column.data(), items,
-                         rows,        columns,        6,          0.0,           symmetric};
+    Sinkhorn<T> in{cost.data(), epsilon.data(), row.data(), column.data(), nullptr,  items, rows,
+                   columns,     stride,         6,          0.0,           symmetric};
+    if (warm) in.initial = start.data();
     int64_t numbers = 0;
     results.expect(sinkhorn_workspace(items, rows, columns, sizeof(T), numbers));
-    auto workspace = room<T>(numbers), distance = room<T>(items),
-         plan = room<T>(items * rows * columns), f = room<T>(items * rows),
-         g = room<T>(items * columns), error = room<T>(items);
+    auto workspace = room<T>(numbers), distance = room<T>(items), plan = room<T>(items * size),
+         f = room<T>(items * rows), g = room<T>(items * columns), error = room<T>(items);
     std::vector<int64_t> iterations(items);
     results.expect(sinkhorn_forward(
         in, {distance.data(), plan.data(), f.data(), g.data(), iterations.data(), error.data()},
         workspace.data(), nullptr));
     results.add(distance, plan, f, g, error);
 
-    auto grad_cost = room<T>(items * rows * columns), grad_epsilon = room<T>(items),
+    auto grad_cost = room<T>(items * size), grad_epsilon = room<T>(items),
          grad_row = room<T>(items * rows), grad_column = room<T>(items * columns);
     for (const bool of_distance : {true, false}) {
-      const auto grad = random<T>(of_distance ? items : items * rows * columns);
-      const SinkhornGradient<T> gradient{grad.data(),
+      const auto grad = random<T>(of_distance ? 0 : items * size);
+      const SinkhornGradient<T> gradient{of_distance ? nullptr : grad.data(),
                                          cost.data(),
                                          plan.data(),
                                          f.data(),
@@ -181,8 +188,8 @@ void drive_sinkhorn(Results& results) {
                                          items,
                                          rows,
                                          columns,
+                                         stride,
                                          symmetric && of_distance,  // else by elimination
-                                         of_distance,
                                          grad_cost.data(),
                                          grad_epsilon.data(),
                                          grad_row.data(),
@@ -195,6 +202,7 @@ void drive_sinkhorn(Results& results) {
       results.add(grad_cost, grad_epsilon, grad_row, grad_column);
     }
 
+    if (warm) continue;  // not for the iterations that are kept
     auto potentials = room<T>(items * (in.max_iterations + 1) * (rows + columns));
     results.expect(sinkhorn_unrolled_forward(in, distance.data(), potentials.data(), error.data(),
                                              workspace.data(), nullptr));

@@ -123,11 +123,17 @@ def test_training_batches_are_as_exact_as_on_the_cpu(kernel: Kernel, cuda: str) 
         x.double() if is_floating else x for x, is_floating in zip(on_cpu, floating, strict=True)
     ]
     on_gpu = [x.to(cuda) if isinstance(x, Tensor) else x for x in on_cpu]
-    # Sinkhorn's last outputs, iterations and error, are no functions of the problem alone.
-    wanted = {"sinkhorn_forward": 4, "sinkhorn_unrolled_forward": 2}.get(kernel.name)
+    # Sinkhorn's iterations and error are no functions of the problem alone.
+    left_out = {
+        "sinkhorn_forward": (4, 5),
+        "sinkhorn_distance": (3, 4),
+        "sinkhorn_unrolled_forward": (2,),
+    }.get(kernel.name, ())
     slack = 1e-5 if kernel.name.startswith("sinkhorn") else TINY
-    results = (listed(kernel.call(*a))[:wanted] for a in (on_gpu, on_cpu, exact))
-    for mine, plain, true in zip(*results, strict=True):
+    results = (listed(kernel.call(*a)) for a in (on_gpu, on_cpu, exact))
+    for index, (mine, plain, true) in enumerate(zip(*results, strict=True)):
+        if index in left_out:
+            continue
         error, peer = (float((x.cpu().double() - true).norm()) for x in (mine, plain))
         assert mine.shape == true.shape
         assert error <= 2 * peer + slack * float(true.norm())
