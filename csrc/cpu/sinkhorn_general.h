@@ -59,9 +59,10 @@ struct General {
     std::copy(problem.column, problem.column + columns, b);
     std::fill(alpha, alpha + height, T(0));
     for (int64_t i = 0; problem.initial && i < rows; ++i) {
-      if (problem.initial[i] == -std::numeric_limits<T>::infinity()) continue;  // says nothing
-      alpha[i] = problem.initial[i] * -scale;
-      poison += alpha[i] * T(0);
+      const T given = problem.initial[i];
+      const bool unknown = given == -std::numeric_limits<T>::infinity();
+      alpha[i] = unknown && a[i] > T(0) ? T(0) : given * -scale;  // -inf is right for a_i = 0
+      if (!unknown) poison += alpha[i] * T(0);
     }
     for (int64_t j = 0; j < columns; ++j)
       inverse_b[j] = b[j] < std::numeric_limits<T>::min() ? T(0) : T(1) / b[j];
