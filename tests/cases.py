@@ -109,6 +109,18 @@ def _weighted(op: str, gradient: str | None = None) -> Callable[..., Any]:
     return call
 
 
+def _started(op: str, **options: Any) -> Callable[..., Any]:
+    """Calls that end, unfinished, where they do because of where they start."""
+
+    def call(module: Any, cost: Tensor, start: Tensor) -> Tensor:
+        output: Tensor = getattr(module, op)(
+            cost, 0.2, initial_f=start, tolerance=0, max_iterations=2, **options
+        )
+        return output
+
+    return call
+
+
 CASES: list[Case] = [
     Case("modulated_cosines", "typical", _cosines(40, 512)),
     Case("modulated_cosines", "paper", _cosines(64, 2048)),
@@ -403,5 +415,28 @@ CASES: list[Case] = [
         lambda: (_uniform(2, 5, 4), 0.3 + _uniform(2), _normal(5), _normal(2, 4)),
         invoke=_weighted("sinkhorn_plan"),
         small=True,
+    ),
+    *(
+        case
+        for op in ("sinkhorn_plan", "sinkhorn_distance")
+        for case in (
+            Case(
+                op,
+                "shared",
+                lambda: (_uniform(4, 6), 0.2 + _uniform(3)),
+                {"tolerance": 0, "max_iterations": 300},
+                small=True,
+            ),
+            Case(
+                op, "started", lambda: (_uniform(2, 4, 6), 0.3 * _normal(2, 4)), invoke=_started(op)
+            ),
+            Case(
+                op,
+                "started-symmetric",
+                lambda: (_uniform(6, 6), 0.3 * _normal(3, 6) - 0.2),
+                invoke=_started(op, symmetric=True),
+                view=_symmetrized,
+            ),
+        )
     ),
 ]

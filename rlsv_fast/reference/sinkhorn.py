@@ -6,23 +6,50 @@ it is the unrolled gradient), and a damped fixed point for symmetric costs (the 
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from rlsv_fast.ops.sinkhorn import SinkhornResult
 
 
+class _Problem(NamedTuple):
+    scaled: Tensor  # M / eps, (B, N, M)
+    row: Tensor  # (B, N)
+    column: Tensor  # (B, M)
+    start: Tensor | None  # f / eps to start from, (B, N); -inf says nothing
+
+
 def _prepare(
-    cost: Tensor, epsilon: float | Tensor, row: Tensor | None, column: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """M / eps with a batch dimension, and both marginals."""
-    batch = cost if cost.dim() == 3 else cost[None]
-    items, rows, columns = batch.shape
-    row = batch.new_full((rows,), 1 / rows) if row is None else row
-    column = batch.new_full((columns,), 1 / columns) if column is None else column
-    strength = torch.as_tensor(epsilon, dtype=batch.dtype, device=batch.device)
-    scaled = batch / strength.expand(items)[:, None, None]
-    return scaled, row.expand(items, rows), column.expand(items, columns)
+    cost: Tensor,
+    epsilon: float | Tensor,
+    row: Tensor | None,
+    column: Tensor | None,
+    initial_f: Tensor | None,
+) -> tuple[_Problem, Tensor, bool]:
+    """The problems with a batch dimension, their eps (B,), and whether anything had a batch."""
+    rows, columns = cost.shape[-2:]
+    row = cost.new_full((rows,), 1 / rows) if row is None else row
+    column = cost.new_full((columns,), 1 / columns) if column is None else column
+    strength = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
+    vectors = [row, column] if initial_f is None else [row, column, initial_f]
+    batch = torch.broadcast_shapes(
+        cost.shape[:-2], strength.shape, *(vector.shape[:-1] for vector in vectors)
+    )
+    items = batch or (1,)
+    strength = strength.expand(items)
+    start = None
+    if initial_f is not None:
+        start = initial_f.detach().expand(*items, rows) / strength.detach()[:, None]
+    problem = _Problem(
+        cost / strength[:, None, None],
+        row.expand(*items, rows),
+        column.expand(*items, columns),
+        start,
+    )
+    return problem, strength, bool(batch)
 
 
 def _violation(plan: Tensor, row: Tensor, column: Tensor) -> Tensor:
@@ -36,10 +63,13 @@ def _plan(scaled: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
 
 
 def _alternating(
-    scaled: Tensor, row: Tensor, column: Tensor, iterations: int, tolerance: float
+    problem: _Problem, iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Columns first, rows last, from alpha = 0; an item that meets the tolerance is left alone."""
+    """Columns first, rows last, from the start or 0; one that meets the tolerance is left alone."""
+    scaled, row, column, start = problem
     alpha, beta = torch.zeros_like(row), torch.zeros_like(column)
+    if start is not None:
+        alpha = torch.where((start == -math.inf) & (row > 0), alpha, start)
     log_row, log_column = row.log(), column.log()
     count = torch.zeros(len(row), dtype=torch.int64, device=row.device)
     error = _violation(_plan(scaled, alpha, beta), row, column)
@@ -57,10 +87,21 @@ def _alternating(
 
 
 def _symmetric(
-    scaled: Tensor, row: Tensor, iterations: int, tolerance: float
+    problem: _Problem, iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Damped updates phi <- (1 - w) phi + w (log a - LSE(phi - M / eps)), w = 1, 1/2, 2/3, ..."""
+    """Damped updates phi <- (1 - w) phi + w (log a - LSE(phi - M / eps)), w = 1, 1/2, 2/3, ...
+
+    With M_ii = 0, a_i / (N sqrt(max a)) <= exp(phi_i) <= sqrt(a_i) at the solution: a start that is
+    given is brought there.
+    """
+    scaled, row, _, start = problem
     phi = (row.log() - torch.logsumexp(-scaled, 2)) / 2
+    if start is not None:
+        most = row.amax(1, keepdim=True)
+        half = scaled.detach().diagonal(dim1=1, dim2=2) / 2
+        lowest = half + row.log() - math.log(row.shape[1]) - most.log() / 2
+        near = torch.clamp(start, lowest, half + row.log() / 2)
+        phi = torch.where(start == -math.inf, phi, near)
     count = torch.zeros(len(row), dtype=torch.int64, device=row.device)
     for step in range(iterations + 1):
         target = row.log() - torch.logsumexp(phi[:, None, :] - scaled, 2)
@@ -75,26 +116,16 @@ def _symmetric(
 
 
 def _solve(
-    scaled: Tensor,
-    row: Tensor,
-    column: Tensor,
-    max_iterations: int,
-    tolerance: float,
-    symmetric: bool | None,
+    problem: _Problem, max_iterations: int, tolerance: float, symmetric: bool | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if symmetric:
-        phi, count, error = _symmetric(scaled, row, max_iterations, tolerance)
+        phi, count, error = _symmetric(problem, max_iterations, tolerance)
         return phi, phi, count, error
-    return _alternating(scaled, row, column, max_iterations, tolerance)
+    return _alternating(problem, max_iterations, tolerance)
 
 
 def _implicit_plan(
-    scaled: Tensor,
-    row: Tensor,
-    column: Tensor,
-    max_iterations: int,
-    tolerance: float,
-    symmetric: bool | None,
+    problem: _Problem, max_iterations: int, tolerance: float, symmetric: bool | None
 ) -> Tensor:
     """The plan, carrying the exact derivative of the fixed point.
 
@@ -104,8 +135,9 @@ def _implicit_plan(
     where epsilon is tiny and the iteration far from its end; the null direction (1, -1) gets a
     pivot.
     """
+    scaled, row, column, _ = problem
     with torch.no_grad():
-        alpha, beta, *_ = _solve(scaled, row, column, max_iterations, tolerance, symmetric)
+        alpha, beta, *_ = _solve(problem, max_iterations, tolerance, symmetric)
         plan = _plan(scaled, alpha, beta)
         rows, columns = plan.sum(2), plan.sum(1)
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in (scaled, row, column))):
@@ -142,17 +174,16 @@ def sinkhorn(
     *,
     row_marginal: Tensor | None = None,
     column_marginal: Tensor | None = None,
+    initial_f: Tensor | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-6,
     symmetric: bool | None = None,
 ) -> SinkhornResult:
     """See :func:`rlsv_fast.ops.sinkhorn`."""
-    scaled, row, column = _prepare(cost, epsilon, row_marginal, column_marginal)
-    alpha, beta, count, error = _solve(scaled, row, column, max_iterations, tolerance, symmetric)
-    strength = torch.as_tensor(epsilon, dtype=row.dtype, device=row.device)
-    strength = strength.expand(len(row))[:, None]
-    result = SinkhornResult(strength * alpha, strength * beta, count, error)
-    return result if cost.dim() == 3 else SinkhornResult(*(field[0] for field in result))
+    problem, strength, batched = _prepare(cost, epsilon, row_marginal, column_marginal, initial_f)
+    alpha, beta, count, error = _solve(problem, max_iterations, tolerance, symmetric)
+    result = SinkhornResult(strength[:, None] * alpha, strength[:, None] * beta, count, error)
+    return result if batched else SinkhornResult(*(field[0] for field in result))
 
 
 def sinkhorn_plan(
@@ -161,14 +192,15 @@ def sinkhorn_plan(
     *,
     row_marginal: Tensor | None = None,
     column_marginal: Tensor | None = None,
+    initial_f: Tensor | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-6,
     symmetric: bool | None = None,
 ) -> Tensor:
     """See :func:`rlsv_fast.ops.sinkhorn_plan`."""
-    problem = _prepare(cost, epsilon, row_marginal, column_marginal)
-    plan = _implicit_plan(*problem, max_iterations, tolerance, symmetric)
-    return plan if cost.dim() == 3 else plan[0]
+    problem, _, batched = _prepare(cost, epsilon, row_marginal, column_marginal, initial_f)
+    plan = _implicit_plan(problem, max_iterations, tolerance, symmetric)
+    return plan if batched else plan[0]
 
 
 def sinkhorn_distance(
@@ -178,17 +210,18 @@ def sinkhorn_distance(
     gradient: str = "implicit",
     row_marginal: Tensor | None = None,
     column_marginal: Tensor | None = None,
+    initial_f: Tensor | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-6,
     symmetric: bool | None = None,
 ) -> Tensor:
     """See :func:`rlsv_fast.ops.sinkhorn_distance`."""
-    scaled, row, column = _prepare(cost, epsilon, row_marginal, column_marginal)
+    problem, _, batched = _prepare(cost, epsilon, row_marginal, column_marginal, initial_f)
     if gradient == "unrolled":
-        alpha, beta, *_ = _alternating(scaled, row, column, max_iterations, -1.0)
-        plan = _plan(scaled, alpha, beta)
+        alpha, beta, *_ = _alternating(problem, max_iterations, -1.0)
+        plan = _plan(problem.scaled, alpha, beta)
     else:
         with torch.set_grad_enabled(gradient == "implicit" and torch.is_grad_enabled()):
-            plan = _implicit_plan(scaled, row, column, max_iterations, tolerance, symmetric)
-    plan = plan if cost.dim() == 3 else plan[0]
+            plan = _implicit_plan(problem, max_iterations, tolerance, symmetric)
+    plan = plan if batched else plan[0]
     return (plan * cost).sum((-2, -1))
