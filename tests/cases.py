@@ -110,12 +110,10 @@ def _weighted(op: str, gradient: str | None = None) -> Callable[..., Any]:
 
 
 def _started(op: str, **options: Any) -> Callable[..., Any]:
-    """Calls that end, unfinished, where they do because of where they start."""
+    """Calls from given potentials."""
 
     def call(module: Any, cost: Tensor, start: Tensor) -> Tensor:
-        output: Tensor = getattr(module, op)(
-            cost, 0.2, initial_f=start, tolerance=0, max_iterations=2, **options
-        )
+        output: Tensor = getattr(module, op)(cost, initial_f=start, **options)
         return output
 
     return call
@@ -428,15 +426,25 @@ CASES: list[Case] = [
                 small=True,
             ),
             Case(
-                op, "started", lambda: (_uniform(2, 4, 6), 0.3 * _normal(2, 4)), invoke=_started(op)
-            ),
-            Case(
                 op,
-                "started-symmetric",
-                lambda: (_uniform(6, 6), 0.3 * _normal(3, 6) - 0.2),
-                invoke=_started(op, symmetric=True),
-                view=_symmetrized,
+                "started",
+                lambda: (_uniform(4, 6), 0.3 * _normal(3, 4)),
+                invoke=_started(op, **_converged(0.2)),
             ),
         )
+    ),
+    *(  # two iterations: value and gradient, the plan, depend on the start
+        Case(
+            "sinkhorn_distance",
+            f"started{tag}",
+            lambda: (_uniform(2, 6, 6), 0.3 * _normal(2, 6) - 0.2),
+            invoke=_started(
+                "sinkhorn_distance",
+                gradient="envelope",
+                **_converged(0.2, max_iterations=2, symmetric=symmetric),
+            ),
+            view=_symmetrized,
+        )
+        for tag, symmetric in (("-few", False), ("-symmetric", True))
     ),
 ]
