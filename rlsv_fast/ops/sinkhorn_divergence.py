@@ -19,7 +19,7 @@ class _Transport(NamedTuple):
 
     value: Tensor  # (B,)
     plan: Tensor  # (B, N, M): dOT/dM, in the precision of the cost
-    information: Tensor  # (B,): dOT/deps = KL(P | a b^T)
+    information: Tensor  # (B,): dOT/deps, the KL
     f: Tensor  # (B, N): dOT/da up to a constant
     g: Tensor  # (B, M): dOT/db up to the opposite constant
     error: Tensor  # (B,): of the marginals
@@ -51,10 +51,13 @@ def _transport(
         cost, epsilon, row, column, *options, symmetric, want_plan
     )
     cost, epsilon, row, column, g = (t.double() for t in (cost, epsilon, row, column, g))
+    # KL relative to a b^T over the mass, in the gauge where b has no share in the value: neither
+    # changes S, and masses that differ by rounding do not show, however large eps is.
+    mass = column.sum(1, keepdim=True)
+    free = torch.where(column > 0, column * (g - epsilon[:, None] * (column / mass).log()), 0)
+    g = g - free.sum(1, keepdim=True) / mass
     f = _softmin(cost, epsilon, g)
-    free = g - epsilon[:, None] * column.log()
     value = torch.where(row > 0, row * f, 0).sum(1)
-    value = value + torch.where(column > 0, column * free, 0).sum(1)
     information = (value - distance) / epsilon
     if want_potentials:
         g = _softmin(cost.transpose(1, 2), epsilon, f + epsilon[:, None] * row.log())
@@ -166,8 +169,8 @@ def sinkhorn_divergence(
             value's error is of the order of its square.
 
     Returns:
-        S, shape (B,), or () for costs without batch dimension, in units of the cost. Values are
-        formed in double: rounding of the costs apart, small differences of large ones are kept.
+        S, shape (B,), or () for costs without batch dimension, in units of the cost. It is formed
+        in double, and stays accurate where it is a small difference or ``epsilon`` is large.
 
     Raises:
         TypeError: as :func:`sinkhorn`, also for ``row_cost`` and ``column_cost``.
