@@ -20,8 +20,8 @@ class _Transport(NamedTuple):
     value: Tensor  # (B,)
     plan: Tensor  # (B, N, M): dOT/dM, in the precision of the cost
     information: Tensor  # (B,): dOT/deps, the KL
-    f: Tensor  # (B, N): dOT/da up to a constant
-    g: Tensor  # (B, M): dOT/db up to the opposite constant
+    f: Tensor  # (B, N): dOT/da up to a constant, where potentials are wanted
+    g: Tensor  # (B, M): dOT/db up to the opposite constant, likewise
     error: Tensor  # (B,): of the marginals
 
 
