@@ -172,6 +172,35 @@ def test_units_do_not_matter(dtype: Float, problem, exponent: int) -> None:
     torch.testing.assert_close(its_slope, slope, rtol=0, atol=0)
 
 
+@both_types
+@drawn
+@given(problem=either, exponent=st.integers(-12, 12))
+def test_mass_is_a_unit_too(dtype: Float, problem, exponent: int) -> None:
+    cost, epsilon, options = problem
+    mass = 10.0**exponent
+    options = cast({**options, "tolerance": 1e-13 if dtype == torch.float64 else 1e-6}, dtype)
+    scaled = {name: mass * v if isinstance(v, Tensor) else v for name, v in options.items()}
+    if options["symmetric"]:
+        scaled["column_marginal"] = scaled["row_marginal"]
+    value, slope = gradient(cost.to(dtype), epsilon, **options)
+    other, its_slope = gradient(cost.to(dtype), epsilon, **scaled)
+    close = (
+        {"rtol": 1e-9, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 2e-5}
+    )
+    torch.testing.assert_close(other / mass, value, **close)
+    torch.testing.assert_close(its_slope / mass, slope, **{**close, "rtol": 1e-4})
+
+
+@pytest.mark.xfail(strict=True, reason="entries below 2^-100 vanish, however small the mass is")
+def test_the_error_of_a_tiny_mass_is_that_of_its_plan() -> None:
+    weights = torch.full((20,), 1e-30)
+    options = {"row_marginal": weights, "column_marginal": weights}
+    cost = numbers(0, 20, 20).float()
+    result, plan = ops.sinkhorn(cost, 0.02, **options), ops.sinkhorn_plan(cost, 0.02, **options)
+    true = float(violation(plan, weights.double(), weights.double()))
+    assert float(result.error) == pytest.approx(true, abs=1e-5)
+
+
 @drawn
 @given(problem=either)
 def test_euler(problem) -> None:
