@@ -230,8 +230,10 @@ class SinkhornLoss(nn.Module):
 
           The sign changes at m / epsilon = 1 + W((T - 1) / e), W Lambert's function: 1.28 for
           T = 2, 3.3 for 64, 4.04 for 173 (a second at the papers' hop), 4.9 for 517. Hence the
-          rule of thumb *mean(M) / 4*. Real distances differ; the sign change reported here is found
-          on them.
+          rule of thumb *mean(M) / 4*. The sign change reported here is found on the distances
+          themselves. There can be several: frames that nearly coincide are pulled together at
+          epsilons far below the others' and count in the mean as much as any pair. It is the
+          largest that is reported.
         - *Scale.* L is homogeneous in (M, epsilon), so <G, M> = L - epsilon dL/d epsilon: to spread
           all distances by one factor lowers the loss while L grows faster than epsilon does.
 
