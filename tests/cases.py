@@ -198,6 +198,25 @@ CASES: list[Case] = [
         small=True,
     ),
     *(
+        Case("sinkhorn_loss", name, make, {"epsilon": 0.3, "tolerance": 1e-14, **options}, **more)
+        for name, make, options, more in (
+            ("typical", _representation(3, 40, 21), {"epsilon": 0.1}, {}),
+            ("per-item", _representation(2, 20, 18), {"reduce": "none"}, {}),
+            ("small", _representation(2, 3, 4), {}, {"small": True}),
+            ("small-l2", _representation(2, 3, 5), {"p": 2, "reduce": "none"}, {"small": True}),
+            ("time", _representation(2, 7, 5), {"normalize": "time"}, {"small": True}),
+            ("raw", _representation(1, 3, 5), {"normalize": None}, {"small": True}),
+            ("one", _representation(1, 1, 1), {}, {}),
+            ("no-items", _representation(0, 3, 4), {"reduce": "none"}, {}),
+            (
+                "strided",
+                _representation(2, 6, 7),
+                {},
+                {"view": lambda leaf: (leaf.transpose(1, 2)[:, ::2],), "small": True},
+            ),
+        )
+    ),
+    *(
         case
         for norm in (1, 2)
         for case in (

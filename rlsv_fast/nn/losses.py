@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -182,20 +182,23 @@ class SinkhornLoss(nn.Module):
         Returns:
             A scalar, or shape (B,) for ``per_item`` without reduction.
         """
-        distances = ops.frame_distance(
-            representation,
-            p=self.p,
-            normalize="features" if self.convention == "paper" else "time",
-            reduce="none" if self.per_item else "mean",
-        )
-        transport: Tensor = ops.sinkhorn_distance(
-            distances,
-            self.epsilon,
-            gradient=self.gradient,
-            max_iterations=self.max_iterations,
-            tolerance=self.tolerance,
-            symmetric=True,
-        )
+        frames: dict[str, Any] = {
+            "p": self.p,
+            "normalize": "features" if self.convention == "paper" else "time",
+            "reduce": "none" if self.per_item else "mean",
+        }
+        iterations: dict[str, Any] = {
+            "max_iterations": self.max_iterations,
+            "tolerance": self.tolerance,
+        }
+        transport: Tensor
+        if self.gradient == "implicit":
+            transport = ops.sinkhorn_loss(representation, self.epsilon, **frames, **iterations)
+        else:
+            distances = ops.frame_distance(representation, **frames)
+            transport = ops.sinkhorn_distance(
+                distances, self.epsilon, gradient=self.gradient, symmetric=True, **iterations
+            )
         # The plan is proportional to its mass, so the problem is always solved for mass 1.
         mass = representation.shape[-1] if self.marginal_mass == "T" else self.marginal_mass
         loss = transport if mass == 1 else mass * transport

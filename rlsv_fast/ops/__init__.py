@@ -11,6 +11,7 @@ from rlsv_fast.ops.si_sdr import si_sdr
 from rlsv_fast.ops.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_plan
 from rlsv_fast.ops.sinkhorn_distance import sinkhorn_distance
 from rlsv_fast.ops.sinkhorn_divergence import sinkhorn_divergence
+from rlsv_fast.ops.sinkhorn_loss import sinkhorn_loss
 from rlsv_fast.ops.total_variation import total_variation
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_distance",
     "sinkhorn_divergence",
+    "sinkhorn_loss",
     "sinkhorn_plan",
     "total_variation",
 ]

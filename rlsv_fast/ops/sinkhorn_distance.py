@@ -25,9 +25,6 @@ def _(
 ) -> tuple[Tensor, ...]:
     return (
         torch.empty_like(epsilon),
-        torch.empty_like(row),
-        torch.empty_like(column),
-        torch.empty_like(epsilon, dtype=torch.int64),
         torch.empty_like(epsilon),
         cost.new_empty((epsilon.shape[0], *cost.shape[1:])),
         *(torch.empty_like(tensor) for tensor in (epsilon, row, column)),
@@ -57,25 +54,24 @@ def _scale(
     saved: tuple[Tensor, ...], shape: torch.Size, needs: tuple[bool, ...], *grads: Tensor
 ) -> tuple[Any, ...]:
     """The derivatives that the forward made, times the upstream gradient (B,)."""
-    grad = grads[0]
-    scaled = (
-        derivative * grad.reshape(-1, *(1,) * (derivative.dim() - 1)) if needed else None
-        for derivative, needed in zip(saved, needs, strict=False)
+    factors = (grads[0][:, None, None], grads[0], grads[0][:, None], grads[0][:, None])
+    by_cost, *others = (
+        factor * derivative if needed else None
+        for factor, derivative, needed in zip(factors, saved, needs, strict=False)
     )
-    by_cost, *others = scaled
-    if by_cost is not None:
-        by_cost = by_cost.sum_to_size(shape)
+    if by_cost is not None and by_cost.shape != shape:  # one cost for all items
+        by_cost = by_cost.sum(0, keepdim=True)
     return (by_cost, *others, *(None,) * (len(needs) - len(saved)))
 
 
-# Returns (distance, f, g, iterations, error, and the derivatives of the distance).
+# Returns (distance, error, and the derivatives of the distance by the first four inputs).
 _implicit = differentiable(
     "SinkhornDistance",
     lambda *inputs: raw._sinkhorn_distance(*inputs),
-    save=lambda inputs, outputs: outputs[5:],
+    save=lambda inputs, outputs: outputs[2:],
     constants=lambda inputs: inputs[0].shape,
     backward=_scale,
-    non_differentiable=range(1, 9),
+    non_differentiable=range(1, 6),
 )
 # Returns (distance, plan, f, g, iterations, error).
 _envelope = differentiable(
@@ -159,6 +155,6 @@ def sinkhorn_distance(
         elif gradient == "envelope":
             distance, *_, error = _envelope(*problem[:8], True)
         else:
-            distance, _, _, _, error, *_ = _implicit(*problem[:8])
+            distance, error, *_ = _implicit(*problem[:8])
         warn_if_unfinished(op, problem.tolerance, error)
     return distance if problem.batched else distance[0]

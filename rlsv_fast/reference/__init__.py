@@ -7,6 +7,7 @@ from rlsv_fast.reference.overlap_add import frames, overlap_add
 from rlsv_fast.reference.si_sdr import si_sdr
 from rlsv_fast.reference.sinkhorn import sinkhorn, sinkhorn_distance, sinkhorn_plan
 from rlsv_fast.reference.sinkhorn_divergence import sinkhorn_divergence
+from rlsv_fast.reference.sinkhorn_loss import sinkhorn_loss
 from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_distance",
     "sinkhorn_divergence",
+    "sinkhorn_loss",
     "sinkhorn_plan",
     "total_variation",
 ]
