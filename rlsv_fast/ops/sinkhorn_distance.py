@@ -71,7 +71,7 @@ _implicit = differentiable(
     save=lambda inputs, outputs: outputs[2:],
     constants=lambda inputs: inputs[0].shape,
     backward=_scale,
-    non_differentiable=range(1, 6),
+    non_differentiable=(1, 2, 3, 4, 5),
 )
 # Returns (distance, plan, f, g, iterations, error).
 _envelope = differentiable(
@@ -80,7 +80,7 @@ _envelope = differentiable(
     save=lambda inputs, outputs: outputs[1:2],
     constants=lambda inputs: inputs[0].shape,
     backward=_scale,
-    non_differentiable=range(1, 6),
+    non_differentiable=(1, 2, 3, 4, 5),
 )
 _unrolled = differentiable(
     "SinkhornUnrolled",
