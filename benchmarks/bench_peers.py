@@ -1,0 +1,331 @@
+"""Batched Sinkhorn against every peer: time, and error against float64, side by side in one run.
+
+Usage: python benchmarks/bench_peers.py [--out DIR] [--only REGEX] [--full] [--device cuda]
+
+Sizes B in {1, 8, 64}, T in {64, 173, 512}; forward and forward + backward; 100 and 1000 iterations,
+and as many as bring the peer's own plan within an L1 marginal error of 1e-6 (at most 1000; found
+before timing, in steps of 10 and 50). Peers that are not installed are named and skipped, as is
+what would take too long or too much memory. Without --full that is: more than --budget seconds per
+peer and cell at B = 8, T = 173 (a quarter of it elsewhere), peers that compile for every size
+elsewhere than at B = 8, and what --minutes do not suffice for. Not part of `make bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import machine
+import peer_clock
+import peer_tables
+import torch
+from catalogue import DIRECTIONS, Benchmark
+from peer_problems import KINDS, Problem, errors, exact, make_problem, marginal_error
+from peers import MOST, PEERS, TOLERANCE, Peer, Run, as_tensor
+
+Row = dict[str, Any]
+
+BENCHMARKS: list[Benchmark] = []
+"""Nothing for pytest-benchmark and the GPU report: peers need their own packages and rounds."""
+
+MAIN = (8, 173)
+SIZES = [MAIN, (8, 64), (8, 512), (1, 173), (64, 173), (1, 64), (64, 64), (1, 512), (64, 512)]
+"""B and T, in the order of what a short run should not miss."""
+SETTINGS = ("100", "1000", "1e-6")
+LADDER = [*range(10, 200, 10), *range(200, MOST + 1, 50)]
+FORWARD, BOTH = DIRECTIONS
+CALLS = 4
+"""Calls that a cell needs at least: one to warm up, three to time."""
+
+
+@dataclass
+class Limits:
+    """What a run may take."""
+
+    budget: float
+    end: float
+    full: bool
+    seconds: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
+
+    def of(self, problem: Problem) -> float:
+        """Seconds per peer and cell."""
+        return self.budget if (problem.items, problem.frames) == MAIN else self.budget / 4
+
+    def remember(self, peer: Peer, what: str, work: float, seconds: float) -> None:
+        """For estimates."""
+        self.seconds.setdefault((peer.name, what), []).append((work, seconds))
+
+    def expected(self, peer: Peer, what: str, work: float) -> float:
+        """An upper bound of the seconds of one call, from others of that peer; 0 if unknown."""
+        found = [s * max(1.0, work / w) for w, s in self.seconds.get((peer.name, what), [])]
+        if found or what == FORWARD:
+            return min(found, default=0.0)
+        return (4 if peer.gradient == "unrolled" else 2) * self.expected(peer, FORWARD, work)
+
+    def objection(self, peer: Peer, problem: Problem, what: str, iterations: int) -> str | None:
+        """Why not to run it, or nothing."""
+        if time.monotonic() > self.end:
+            return "no time left; --full"
+        if peer.compiles and not self.full and problem.items != MAIN[0]:
+            return f"compiled for every size: at B = {MAIN[0]} only, or --full"
+        size = 4 * problem.cost.numel()
+        needed = peer.kept * iterations * size if what == BOTH else 0
+        if needed > _memory() / 2:
+            return f"autograd would keep about {needed / 1e9:.0f} GB"
+        expected = CALLS * self.expected(peer, what, problem.cost.numel() * iterations)
+        if not self.full and expected > self.of(problem):
+            return f"{CALLS} calls expected to take more than {self.of(problem):g} s; --full"
+        return None
+
+
+def _memory() -> float:
+    """Bytes that are available."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[0])
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return 1024 * float(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+
+
+class NotReached(Exception):
+    """1e-6 is out of reach for a peer."""
+
+
+def iterations_to_tolerance(
+    peer: Peer, problem: Problem, start: int, allowed: Callable[[int], str | None]
+) -> int:
+    """The least number of the ladder that brings the peer's own plan to the tolerance."""
+
+    def reached(position: int) -> bool:
+        reason = allowed(LADDER[position])
+        if reason:
+            raise NotReached(reason)
+        plan = peer.prepare(problem, LADDER[position]).plan()
+        return marginal_error(plan, problem) <= TOLERANCE
+
+    position = next((i for i, n in enumerate(LADDER) if n >= start), len(LADDER) - 1)
+    if reached(position):
+        while position > 0 and reached(position - 1):
+            position -= 1
+        return LADDER[position]
+    for later in range(position + 1, len(LADDER)):
+        if reached(later):
+            return LADDER[later]
+    raise NotReached(f"1e-6 not reached within {MOST} iterations")
+
+
+@dataclass
+class Candidate:
+    """A peer in one cell, warmed up."""
+
+    row: Row
+    call: Callable[[], Any]
+    once: float
+
+
+class Comparison:
+    """All peers on one problem."""
+
+    def __init__(self, problem: Problem, chosen: list[Peer], limits: Limits) -> None:
+        self.problem, self.limits = problem, limits
+        self.peers = [peer for peer in chosen if problem.kind in peer.kinds]
+        self._counts: dict[str, int] = {}
+
+    def _row(self, peer: Peer, setting: str, what: str) -> Row:
+        return {
+            "problem": self.problem.kind,
+            "items": self.problem.items,
+            "frames": self.problem.frames,
+            "setting": setting,
+            "pass": what,
+            "peer": peer.name,
+            "gradient": peer.gradient,
+        }
+
+    def _count(self, peer: Peer, setting: str) -> int | None:
+        """Iterations to be made; None: the peer stops by itself."""
+        if setting != "1e-6":
+            return int(setting)
+        if peer.stops:
+            return None
+        if peer.name not in self._counts:
+            needed = exact(self.problem.kind, self.problem.frames).iterations[: self.problem.items]
+            start = int(needed.max()) if peer.fixed else 20
+
+            def allowed(count: int) -> str | None:
+                return self.limits.objection(peer, self.problem, FORWARD, count)
+
+            self._counts[peer.name] = iterations_to_tolerance(peer, self.problem, start, allowed)
+        return self._counts[peer.name]
+
+    def _prepare(self, peer: Peer, setting: str, what: str, row: Row) -> Candidate | None:
+        """Warm it up, keep its errors; None, and the reason in the row, where it is skipped."""
+        if what == BOTH and peer.gradient == "none":
+            row["skipped"] = "no gradient"
+            return None
+        if setting != "1e-6" and not peer.fixed:
+            row["skipped"] = "stops after a handful of iterations"
+            return None
+        try:
+            count = self._count(peer, setting)
+        except NotReached as error:
+            row["skipped"] = str(error)
+            return None
+        work = self.problem.cost.numel() * (count or 10)
+        objection = self.limits.objection(peer, self.problem, what, count or 10)
+        if objection:
+            row["skipped"] = objection
+            return None
+        run = peer.prepare(self.problem, count)
+        call = run.forward if what == FORWARD else run.both
+        call()  # compiles, allocates
+        start = peer_clock.synced_clock()
+        result = call()
+        once = peer_clock.synced_clock() - start
+        self.limits.remember(peer, what, work, once)
+        row.update(self._accuracy(run, what, result), iterations=count or run.iterations())
+        return Candidate(row, call, once)
+
+    def _accuracy(self, run: Run, what: str, result: Any) -> dict[str, float]:
+        loss, gradient = (result, None) if what == FORWARD else result
+        found = errors(
+            self.problem, as_tensor(loss), None if gradient is None else as_tensor(gradient)
+        )
+        return {**found, "marginal_error": marginal_error(run.plan(), self.problem)}
+
+    def cell(self, setting: str, what: str) -> list[Row]:
+        """All peers in turn; what fails is a row as well."""
+        rows, candidates = [], {}
+        for peer in self.peers:
+            row = self._row(peer, setting, what)
+            rows.append(row)
+            try:
+                candidate = self._prepare(peer, setting, what, row)
+            except Exception as error:  # a peer's failure is a result
+                row["failed"] = f"{type(error).__name__}: {str(error)[:200]}"
+                continue
+            if candidate is not None:
+                candidates[peer.name] = candidate
+        calls = {name: (one.call, one.once) for name, one in candidates.items()}
+        for name, times in peer_clock.interleaved(calls, self.limits.of(self.problem)).items():
+            candidates[name].row.update(times)
+        gc.collect()
+        return rows
+
+    def facts(self) -> Row:
+        """How hard the problem is."""
+        solved = exact(self.problem.kind, self.problem.frames)
+        count = min(self.problem.items, len(solved.loss))
+        return {
+            "problem": self.problem.kind,
+            "items": self.problem.items,
+            "frames": self.problem.frames,
+            "mean_cost": float(self.problem.cost.mean()),
+            "largest_cost": float(self.problem.cost.max()),
+            "second_eigenvalue": solved.second_eigenvalue[:count].tolist(),
+            "alternating_iterations": solved.iterations[:count].tolist(),
+        }
+
+
+def cells(only: str) -> Iterator[tuple[str, tuple[int, int], list[tuple[str, str]]]]:
+    """Problem, size, and the settings and passes whose name matches."""
+    order = [(kind, MAIN) for kind in KINDS]
+    order += [(kind, size) for kind in KINDS for size in SIZES if size != MAIN]
+    for kind, (items, frames) in order:
+        chosen = [
+            (setting, what)
+            for setting, what in itertools.product(SETTINGS, DIRECTIONS)
+            if re.search(only, f"{kind} B{items} T{frames} {setting} {what}")
+        ]
+        if chosen:
+            yield kind, (items, frames), chosen
+
+
+def facts(threads: int, device: str) -> Row:
+    """Of machine and software."""
+    packages = ("numpy", "POT", "geomloss", "ott-jax", "jax")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    gpu = machine.gpu_facts() if device != "cpu" else {}
+    return {**machine.facts(), **versions, **gpu, "threads": threads, "device": device}
+
+
+def compare(
+    only: str, chosen: list[Peer], limits: Limits, device: str, write: Callable[[Row], None]
+) -> None:
+    """Measure and hand over the report after every cell."""
+    report: Row = {"problems": [], "results": []}
+    for kind, (items, frames), wanted in cells(only):
+        if time.monotonic() > limits.end:
+            print(f"{kind} B{items} T{frames}: no time left")
+            continue
+        comparison = Comparison(make_problem(kind, items, frames, device), chosen, limits)
+        report["problems"].append(comparison.facts())
+        for setting, what in wanted:
+            started = time.monotonic()
+            report["results"] += comparison.cell(setting, what)
+            write(report)
+            took = time.monotonic() - started
+            print(f"{kind} B{items} T{frames} {setting} {what}: {took:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Measure, write the report, say which targets are met."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("peers-report"))
+    parser.add_argument("--only", default="", help="regex on 'self B8 T173 1e-6 forward+backward'")
+    parser.add_argument("--peers", default="", help="regex on names of peers")
+    parser.add_argument("--full", action="store_true", help="every cell, however long it takes")
+    parser.add_argument("--budget", type=float, default=6.0, help="seconds per peer and cell")
+    parser.add_argument("--minutes", type=float, default=12.0, help="for all")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    arguments = parser.parse_args()
+    if arguments.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    peer_clock.pin(arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    chosen = [peer for peer in PEERS if re.search(arguments.peers, peer.name)]
+    missing = {peer.name: peer.missing() for peer in chosen if peer.missing()}
+    for name, reason in missing.items():
+        print(f"{name}: {reason}")
+    chosen = [peer for peer in chosen if peer.name not in missing]
+    if arguments.device != "cpu":
+        chosen = [peer for peer in chosen if not peer.cpu_only]
+    end = time.monotonic() + (float("inf") if arguments.full else 60 * arguments.minutes)
+    limits = Limits(arguments.budget, end, arguments.full)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    head = {
+        "facts": facts(arguments.threads, arguments.device),
+        "date": str(date.today()),
+        "budget": arguments.budget,
+        "full": arguments.full,
+        "missing": missing,
+    }
+
+    def write(report: Row) -> None:
+        (arguments.out / "report.json").write_text(json.dumps({**head, **report}, indent=1))
+
+    compare(arguments.only, chosen, limits, arguments.device, write)
+    report = json.loads((arguments.out / "report.json").read_text())
+    peer_tables.render(report, arguments.out)
+    for target in peer_tables.target_rows(peer_tables.cells_of(report)):
+        print(" | ".join(target))
+
+
+if __name__ == "__main__":
+    main()
