@@ -81,7 +81,7 @@ class Limits:
             return f"compiled for every size: at B = {MAIN[0]} only, or --full"
         size = 4 * problem.cost.numel()
         needed = peer.kept * iterations * size if what == BOTH else 0
-        if needed > _memory() / 2:
+        if needed > _memory(problem.cost.device) / 2:
             return f"autograd would keep about {needed / 1e9:.0f} GB"
         expected = CALLS * self.expected(peer, what, problem.cost.numel() * iterations)
         if not self.full and expected > self.of(problem):
@@ -89,10 +89,10 @@ class Limits:
         return None
 
 
-def _memory() -> float:
+def _memory(device: torch.device) -> float:
     """Bytes that are available."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[0])
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
     lines = Path("/proc/meminfo").read_text().splitlines()
     return 1024 * float(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
 
@@ -113,15 +113,21 @@ def iterations_to_tolerance(
         plan = peer.prepare(problem, LADDER[position]).plan()
         return marginal_error(plan, problem) <= TOLERANCE
 
-    position = next((i for i, n in enumerate(LADDER) if n >= start), len(LADDER) - 1)
-    if reached(position):
-        while position > 0 and reached(position - 1):
-            position -= 1
-        return LADDER[position]
-    for later in range(position + 1, len(LADDER)):
-        if reached(later):
-            return LADDER[later]
-    raise NotReached(f"1e-6 not reached within {MOST} iterations")
+    last = len(LADDER) - 1
+    high = next((i for i, n in enumerate(LADDER) if n >= start), last)
+    if reached(high):
+        while high > 0 and reached(high - 1):
+            high -= 1
+        return LADDER[high]
+    step, low = 1, high
+    while not reached(high := min(last, low + step)):
+        if high == last:
+            raise NotReached(f"1e-6 not reached within {MOST} iterations")
+        step, low = 2 * step, high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return LADDER[high]
 
 
 @dataclass

@@ -81,12 +81,8 @@ def _item(kind: str, index: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
     if kind == "self":
         return cost, uniform, uniform
     cost = cost + torch.rand(frames, frames, generator=generator, dtype=torch.float64)
-    masses = torch.rand(2, frames, generator=generator, dtype=torch.float64) + 0.1
-    return (
-        cost * (MEAN_COST / cost.mean()),
-        masses[0] / masses[0].sum(),
-        masses[1] / masses[1].sum(),
-    )
+    row, column = torch.rand(2, frames, generator=generator, dtype=torch.float64) + 0.1
+    return cost * (MEAN_COST / cost.mean()), row / row.sum(), column / column.sum()
 
 
 def make_problem(kind: str, items: int, frames: int, device: str = "cpu") -> Problem:
@@ -97,9 +93,8 @@ def make_problem(kind: str, items: int, frames: int, device: str = "cpu") -> Pro
 
 def marginal_error(plan: Tensor, problem: Problem) -> float:
     """L1 violation of the marginals (mass 1), rows or columns, of the worst item."""
-    plan = plan.double()
-    rows = (plan.sum(2) - problem.row.double()).abs().sum(1)
-    columns = (plan.sum(1) - problem.column.double()).abs().sum(1)
+    plan, row, column = (x.cpu().double() for x in (plan, problem.row, problem.column))
+    rows, columns = (plan.sum(2) - row).abs().sum(1), (plan.sum(1) - column).abs().sum(1)
     return float(torch.maximum(rows, columns).max())
 
 

@@ -39,10 +39,8 @@ def test_the_exact_solution_agrees_with_the_reference(kind: str) -> None:
 def test_self_costs_are_as_hard_as_real_ones() -> None:
     solved = exact("self", 173, 3)
     assert float(make_problem("self", 3, 173).cost.mean()) == pytest.approx(6.7, rel=1e-5)
-    assert (
-        0.95 < float(solved.second_eigenvalue.min()) <= float(solved.second_eigenvalue.max()) < 0.97
-    )
-    assert 85 < int(solved.iterations.min()) <= int(solved.iterations.max()) < 140
+    assert all(0.95 < float(value) < 0.97 for value in solved.second_eigenvalue)
+    assert all(85 < int(count) < 140 for count in solved.iterations)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +53,9 @@ def test_a_peer_finds_loss_and_gradient(
         pytest.skip(f"{peer.name}: {peer.missing()}")
     # The step of the compiled peer without a C++ compiler: what inductor would be given.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    problem = make_problem(kind, 2, 9)
-    run = peer.prepare(problem, None if peer.stops else 1000)
+    # Self-costs of fewer frames are harder: OTT's linear solver gives up below some 30.
+    problem = make_problem(kind, 2, {"self": 33, "general": 9}[kind])
+    run = peer.prepare(problem, None if peer.stops else 400)
     loose = peer.name.startswith("geomloss")  # anneals: epsilon itself for the last iteration only
     assert marginal_error(run.plan(), problem) < (0.1 if loose else 3e-6)
     results = [(run.forward(), None)] + ([] if peer.gradient == "none" else [run.both()])
@@ -72,7 +71,7 @@ def test_a_peer_finds_loss_and_gradient(
 def _quick(monkeypatch: pytest.MonkeyPatch, **limits: float) -> list[bench_peers.Row]:
     monkeypatch.setattr(peer_clock, "LEAST", 0.0)
     monkeypatch.setattr(peer_clock, "REPEATS", 3)
-    chosen = [peer for peer in PEERS if not peer.missing() and not peer.compiles]
+    chosen = [peer for peer in PEERS if peer.requires is None and not peer.compiles]
     given = {"budget": 1.0, "end": time.monotonic() + 60, "full": False, **limits}
     comparison = bench_peers.Comparison(
         make_problem("general", 2, 9), chosen, bench_peers.Limits(**given)
@@ -96,7 +95,7 @@ def test_every_result_is_complete_or_has_a_reason(monkeypatch: pytest.MonkeyPatc
 def test_what_there_is_no_time_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = _quick(monkeypatch, end=0.0)
     assert {row["skipped"] for row in rows} <= {"no time left; --full", "no gradient"}
-    monkeypatch.setattr(bench_peers, "_memory", lambda: 1e4)
+    monkeypatch.setattr(bench_peers, "_memory", lambda device: 1e4)
     kept = {peer.name for peer in PEERS if peer.kept}
     heavy = [row for row in _quick(monkeypatch) if row["peer"] in kept and row["pass"] != "forward"]
     assert heavy and all("autograd would keep" in row["skipped"] for row in heavy)
@@ -104,16 +103,31 @@ def test_what_there_is_no_time_for_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def _row(peer: str, gradient: str, median: float, error: float) -> bench_peers.Row:
     where = {"problem": "self", "items": 8, "frames": 173, "setting": "1e-6"}
+    who = {"pass": "forward+backward", "peer": peer, "gradient": gradient}
     times = {"median": median, "clean": 7, "iterations": 9}
     found = dict.fromkeys(("loss_error", "gradient_error", "off_diagonal_error"), error)
-    return {
-        **where,
-        "pass": "forward+backward",
-        "peer": peer,
-        "gradient": gradient,
-        **times,
-        **found,
-    }
+    return {**where, **who, **times, **found}
+
+
+@pytest.mark.parametrize("needed", [10, 140, 155, 1000, 1001])
+def test_the_least_number_of_iterations_is_found(
+    needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make_problem("self", 1, 9)
+    monkeypatch.setattr(bench_peers, "marginal_error", lambda plan, problem: float(plan < needed))
+
+    class Counting:
+        def __init__(self, count: int) -> None:
+            self.plan = lambda: count
+
+    peer = Peer("counting", "none", lambda problem, count: Counting(count))
+    for start in (1, 100, 150, 2000):
+        if needed > 1000:
+            with pytest.raises(bench_peers.NotReached, match="not reached within 1000"):
+                bench_peers.iterations_to_tolerance(peer, problem, start, lambda count: None)
+        else:
+            found = bench_peers.iterations_to_tolerance(peer, problem, start, lambda count: None)
+            assert found == next(count for count in bench_peers.LADDER if count >= needed)
 
 
 def test_targets_take_the_best_peer_of_equal_accuracy() -> None:
