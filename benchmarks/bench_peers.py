@@ -306,12 +306,11 @@ def main() -> None:
     peer_clock.pin(arguments.threads)
     torch.set_num_threads(arguments.threads)
     chosen = [peer for peer in PEERS if re.search(arguments.peers, peer.name)]
-    missing = {peer.name: peer.missing() for peer in chosen if peer.missing()}
+    reasons = {peer.name: peer.missing(arguments.device) for peer in chosen}
+    missing = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in missing.items():
         print(f"{name}: {reason}")
     chosen = [peer for peer in chosen if peer.name not in missing]
-    if arguments.device != "cpu":
-        chosen = [peer for peer in chosen if not peer.cpu_only]
     end = time.monotonic() + (float("inf") if arguments.full else 60 * arguments.minutes)
     limits = Limits(arguments.budget, end, arguments.full)
     arguments.out.mkdir(parents=True, exist_ok=True)

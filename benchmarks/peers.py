@@ -56,7 +56,7 @@ class Peer:
         stops: whether it has a stopping rule on the marginal error of every item.
         kept: cost-sized matrices that autograd keeps per iteration.
         compiles: whether every size and number of iterations is compiled, for seconds.
-        cpu_only: whether it needs NumPy arrays.
+        device: "any", or the one it runs on.
     """
 
     name: str
@@ -68,10 +68,12 @@ class Peer:
     stops: bool = False
     kept: int = 0
     compiles: bool = False
-    cpu_only: bool = False
+    device: str = "any"
 
-    def missing(self) -> str | None:
-        """What to install, or nothing."""
+    def missing(self, device: str) -> str | None:
+        """Why it cannot run on a device, what to install; or nothing."""
+        if self.device not in ("any", device):
+            return f"runs on {self.device} only"
         if self.requires is None or importlib.util.find_spec(self.requires[0]) is not None:
             return None
         return f"not installed: pip install {self.requires[1]}"
@@ -218,6 +220,16 @@ def _geomloss(problem: Problem, iterations: int | None) -> TorchRun:
     return TorchRun(problem.cost, solve)
 
 
+def _triton(problem: Problem, iterations: int | None) -> TorchRun:
+    import peers_triton
+
+    def solve(cost: Tensor) -> tuple[Tensor, Tensor]:
+        plan = peers_triton.plan(cost, EPSILON, problem.row, problem.column, iterations or MOST)
+        return (plan * cost).sum((1, 2)), plan
+
+    return TorchRun(problem.cost, solve)
+
+
 @dataclass(frozen=True)
 class PotItems:
     """POT's solver of one problem, in a loop over NumPy arrays; no gradient."""
@@ -345,9 +357,10 @@ PEERS = [
     Peer("POT batch exp", "unrolled", _pot_batch("sinkhorn", "autodiff"), _POT),
     Peer("POT batch log", "unrolled", _pot_batch("log_sinkhorn", "autodiff"), _POT, kept=4),
     Peer("POT batch log, last_step", "last step", _pot_batch("log_sinkhorn", "last_step"), _POT),
-    Peer("POT per item exp", "none", _pot_items("sinkhorn"), _POT, cpu_only=True),
-    Peer("POT per item log", "none", _pot_items("sinkhorn_log"), _POT, cpu_only=True),
+    Peer("POT per item exp", "none", _pot_items("sinkhorn"), _POT, device="cpu"),
+    Peer("POT per item log", "none", _pot_items("sinkhorn_log"), _POT, device="cpu"),
     Peer("geomloss solve_batch", "of its value", _geomloss, ("geomloss", "geomloss")),
+    Peer("Triton", "none", _triton, ("triton", "triton"), device="cuda"),
     Peer("OTT kernel", "implicit", _ott(lse=False), _OTT, compiles=True),
     Peer("OTT lse", "implicit", _ott(lse=True), _OTT, compiles=True),
     Peer(

@@ -10,6 +10,7 @@ import peer_clock
 import peer_tables
 import pytest
 import torch
+from conftest import require
 from peer_problems import KINDS, errors, exact, make_problem, marginal_error
 from peers import EAGER, EXACT, OURS_SYMMETRIC, PEERS, TWIN, Peer, as_tensor
 
@@ -49,12 +50,13 @@ def test_self_costs_are_as_hard_as_real_ones() -> None:
 def test_a_peer_finds_loss_and_gradient(
     peer: Peer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if peer.missing():
-        pytest.skip(f"{peer.name}: {peer.missing()}")
+    device = require("cuda" if peer.device == "cuda" else "cpu")
+    if peer.missing(device):
+        pytest.skip(f"{peer.name}: {peer.missing(device)}")
     # The step of the compiled peer without a C++ compiler: what inductor would be given.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     # Self-costs of fewer frames are harder: OTT's linear solver gives up below some 30.
-    problem = make_problem(kind, 2, {"self": 33, "general": 9}[kind])
+    problem = make_problem(kind, 2, {"self": 33, "general": 9}[kind], device)
     run = peer.prepare(problem, None if peer.stops else 400)
     loose = peer.name.startswith("geomloss")  # anneals: epsilon itself for the last iteration only
     assert marginal_error(run.plan(), problem) < (0.1 if loose else 3e-6)
