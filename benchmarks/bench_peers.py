@@ -60,7 +60,8 @@ class Limits:
 
     def of(self, problem: Problem) -> float:
         """Seconds per peer and cell."""
-        return self.budget if (problem.items, problem.frames) == MAIN else self.budget / 4
+        main = (problem.items, problem.frames) == MAIN
+        return self.budget if main or self.full else self.budget / 4
 
     def remember(self, peer: Peer, what: str, work: float, seconds: float) -> None:
         """For estimates."""
@@ -199,7 +200,7 @@ class Comparison:
         result = call()
         once = peer_clock.synced_clock() - start
         self.limits.remember(peer, what, work, once)
-        row.update(self._accuracy(run, what, result), iterations=count or run.iterations())
+        row.update(self._accuracy(run, what, result), iterations=run.iterations() or count)
         return Candidate(row, call, once)
 
     def _accuracy(self, run: Run, what: str, result: Any) -> dict[str, float]:

@@ -120,12 +120,12 @@ def _library(where: Any, **options: Any) -> Prepare:
             stop = {"max_iterations": iterations, "tolerance": 0.0}
         chosen = {**stop, **problem.marginals, **options}
         found = {key: value for key, value in chosen.items() if key != "gradient"}
-        cost = problem.cost
+        cost, unrolled = problem.cost, "gradient" in options
         return TorchRun(
             cost,
             lambda cost: (where.sinkhorn_distance(cost, EPSILON, **chosen), None),
             lambda: where.sinkhorn_plan(cost, EPSILON, **found),
-            lambda: where.sinkhorn(cost, EPSILON, **found).iterations,
+            None if unrolled else lambda: where.sinkhorn(cost, EPSILON, **found).iterations,
         )
 
     return prepare

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterator
 
 import bench_peers
 import peer_clock
@@ -17,6 +18,15 @@ from peers import EAGER, EXACT, OURS_SYMMETRIC, PEERS, TWIN, Peer, as_tensor
 from rlsv_fast import reference
 
 CASES = [(peer, kind) for peer in PEERS for kind in peer.kinds]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny problems: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,6 +111,36 @@ def test_what_there_is_no_time_for_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     kept = {peer.name for peer in PEERS if peer.kept}
     heavy = [row for row in _quick(monkeypatch) if row["peer"] in kept and row["pass"] != "forward"]
     assert heavy and all("autograd would keep" in row["skipped"] for row in heavy)
+
+
+def test_samples_beside_other_load_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    order: list[str] = []
+
+    class Noisy:
+        def share(self) -> float:
+            return 0.5 if clock[0] > 100 else 0.0
+
+    def call(name: str, seconds: float) -> None:
+        order.append(name)
+        clock[0] += seconds * (3 if 100 < clock[0] < 130 else 1)  # a load that slows all down
+
+    monkeypatch.setattr(peer_clock, "Load", Noisy)
+    monkeypatch.setattr(peer_clock, "synced_clock", lambda: clock[0])
+    names = {"quick": 1.0, "slow": 20.0, "once": 90.0}
+    calls = {name: (functools.partial(call, name, s), s) for name, s in names.items()}
+    found = peer_clock.interleaved(calls, budget=100.0)
+    assert order[:5] == ["quick", "slow", "once", "quick", "slow"]
+    assert found["quick"]["samples"] == 14 and found["quick"]["clean"] == 1
+    assert found["slow"]["samples"] == 2 and found["once"]["samples"] == 1
+    clock[0] = -1000.0
+    calm = peer_clock.interleaved(calls, budget=100.0)
+    assert calm["quick"]["samples"] == calm["quick"]["clean"] == peer_clock.REPEATS
+    assert calm["slow"]["median"] == calm["slow"]["min"] == 20.0
+    assert peer_clock._summary([(1.0, True), (2.0, True), (9.0, False), (3.0, True)], 1) == {
+        **{"median": 2.0, "min": 1.0, "quartiles_apart": 2.0},
+        **{"samples": 4, "clean": 3, "calls_per_sample": 1},
+    }
 
 
 def _row(peer: str, gradient: str, median: float, error: float) -> bench_peers.Row:
