@@ -20,7 +20,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -31,104 +31,19 @@ import peer_clock
 import peer_tables
 import torch
 from catalogue import DIRECTIONS, Benchmark
+from peer_limits import BOTH, FORWARD, MAIN, Limits, NotReached, iterations_to_tolerance
 from peer_problems import KINDS, Problem, errors, exact, make_problem, marginal_error
-from peers import MOST, PEERS, TOLERANCE, Peer, Run, as_tensor
+from peers import PEERS, Peer, Run, as_tensor
+from timing import synced_clock
 
 Row = dict[str, Any]
 
 BENCHMARKS: list[Benchmark] = []
 """Nothing for pytest-benchmark and the GPU report: peers need their own packages and rounds."""
 
-MAIN = (8, 173)
 SIZES = [MAIN, (8, 64), (8, 512), (1, 173), (64, 173), (1, 64), (64, 64), (1, 512), (64, 512)]
-"""B and T, in the order of what a short run should not miss."""
-SETTINGS = ("100", "1000", "1e-6")
-LADDER = [*range(10, 200, 10), *range(200, MOST + 1, 50)]
-FORWARD, BOTH = DIRECTIONS
-CALLS = 4
-"""Calls that a cell needs at least: one to warm up, three to time."""
-
-
-@dataclass
-class Limits:
-    """What a run may take."""
-
-    budget: float
-    end: float
-    full: bool
-    seconds: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
-
-    def of(self, problem: Problem) -> float:
-        """Seconds per peer and cell."""
-        main = (problem.items, problem.frames) == MAIN
-        return self.budget if main or self.full else self.budget / 4
-
-    def remember(self, peer: Peer, what: str, work: float, seconds: float) -> None:
-        """For estimates."""
-        self.seconds.setdefault((peer.name, what), []).append((work, seconds))
-
-    def expected(self, peer: Peer, what: str, work: float) -> float:
-        """An upper bound of the seconds of one call, from others of that peer; 0 if unknown."""
-        found = [s * max(1.0, work / w) for w, s in self.seconds.get((peer.name, what), [])]
-        if found or what == FORWARD:
-            return min(found, default=0.0)
-        return (4 if peer.gradient == "unrolled" else 2) * self.expected(peer, FORWARD, work)
-
-    def objection(self, peer: Peer, problem: Problem, what: str, iterations: int) -> str | None:
-        """Why not to run it, or nothing."""
-        if time.monotonic() > self.end:
-            return "no time left; --full"
-        if peer.compiles and not self.full and problem.items != MAIN[0]:
-            return f"compiled for every size: at B = {MAIN[0]} only, or --full"
-        size = 4 * problem.cost.numel()
-        needed = peer.kept * iterations * size if what == BOTH else 0
-        if needed > _memory(problem.cost.device) / 2:
-            return f"autograd would keep about {needed / 1e9:.0f} GB"
-        expected = CALLS * self.expected(peer, what, problem.cost.numel() * iterations)
-        if not self.full and expected > self.of(problem):
-            return f"{CALLS} calls expected to take more than {self.of(problem):g} s; --full"
-        return None
-
-
-def _memory(device: torch.device) -> float:
-    """Bytes that are available."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return 1024 * float(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
-
-
-class NotReached(Exception):
-    """1e-6 is out of reach for a peer."""
-
-
-def iterations_to_tolerance(
-    peer: Peer, problem: Problem, start: int, allowed: Callable[[int], str | None]
-) -> int:
-    """The least number of the ladder that brings the peer's own plan to the tolerance."""
-
-    def reached(position: int) -> bool:
-        reason = allowed(LADDER[position])
-        if reason:
-            raise NotReached(reason)
-        plan = peer.prepare(problem, LADDER[position]).plan()
-        return marginal_error(plan, problem) <= TOLERANCE
-
-    last = len(LADDER) - 1
-    high = next((i for i, n in enumerate(LADDER) if n >= start), last)
-    if reached(high):
-        while high > 0 and reached(high - 1):
-            high -= 1
-        return LADDER[high]
-    step, low = 1, high
-    while not reached(high := min(last, low + step)):
-        if high == last:
-            raise NotReached(f"1e-6 not reached within {MOST} iterations")
-        step, low = 2 * step, high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return LADDER[high]
+SETTINGS = ("100", "1e-6", "1000")
+"""B and T, and iterations, in the order of what a short run should not miss."""
 
 
 @dataclass
@@ -196,9 +111,9 @@ class Comparison:
         run = peer.prepare(self.problem, count)
         call = run.forward if what == FORWARD else run.both
         call()  # compiles, allocates
-        start = peer_clock.synced_clock()
+        start = synced_clock()
         result = call()
-        once = peer_clock.synced_clock() - start
+        once = synced_clock() - start
         self.limits.remember(peer, what, work, once)
         row.update(self._accuracy(run, what, result), iterations=run.iterations() or count)
         return Candidate(row, call, once)

@@ -102,7 +102,7 @@ def target_rows(cells: Cells) -> Iterator[list[str]]:
         cell = cells.get((target.problem, 8, 173, target.setting, BOTH))
         what = f"{target.problem}, {_setting(target.setting)}"
         asked = f"{target.times:g} x {target.than or 'the best peer of equal accuracy'}"
-        peer = cell and (target.than or cell.best())
+        peer = (target.than or cell.best()) if cell else None
         ratio = cell.times_ours(peer) if cell else None
         if ratio is None:
             yield [what, asked, "", "not measured"]

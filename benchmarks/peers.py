@@ -266,59 +266,6 @@ class PotItems:
         """Fixed."""
 
 
-class OttRun:
-    """OTT-JAX with a fixed number of iterations, vmapped and compiled before it is timed."""
-
-    def __init__(self, problem: Problem, count: int, lse: bool, symmetric: bool) -> None:
-        import jax
-        import jax.numpy as jnp
-        from ott.geometry.geometry import Geometry
-        from ott.problems.linear.linear_problem import LinearProblem
-        from ott.solvers.linear import acceleration, implicit_differentiation, sinkhorn
-
-        # OTT's documented setting for two equal measures: both sides updated at once, averaged.
-        averaged = {"parallel_dual_updates": True, "momentum": acceleration.Momentum(value=0.5)}
-        solver = sinkhorn.Sinkhorn(
-            lse_mode=lse,
-            threshold=-1.0,
-            min_iterations=count,
-            max_iterations=count,
-            implicit_diff=implicit_differentiation.ImplicitDiff(symmetric=symmetric),
-            **(averaged if symmetric else {}),
-        )
-
-        def plan(cost: Any, row: Any, column: Any) -> Any:
-            return solver(LinearProblem(Geometry(cost, epsilon=EPSILON), row, column)).matrix
-
-        def loss(cost: Any, row: Any, column: Any) -> Any:
-            return jnp.sum(plan(cost, row, column) * cost)
-
-        self._arguments = [
-            jax.device_put(part.cpu().numpy())
-            for part in (problem.cost, problem.row, problem.column)
-        ]
-        self._ready = jax.block_until_ready
-        self._loss = jax.jit(jax.vmap(loss))
-        self._both = jax.jit(jax.vmap(jax.value_and_grad(loss)))
-        self._plan = jax.jit(jax.vmap(plan))
-
-    def forward(self) -> Any:
-        """Waits for the result."""
-        return self._ready(self._loss(*self._arguments))
-
-    def both(self) -> tuple[Any, Any]:
-        """Waits for the results."""
-        loss, gradient = self._ready(self._both(*self._arguments))
-        return loss, gradient
-
-    def plan(self) -> Tensor:
-        """As a tensor."""
-        return as_tensor(self._plan(*self._arguments))
-
-    def iterations(self) -> None:
-        """Fixed."""
-
-
 def as_tensor(array: Any) -> Tensor:
     """From any framework."""
     if isinstance(array, Tensor):
@@ -328,8 +275,13 @@ def as_tensor(array: Any) -> Tensor:
     return torch.from_numpy(numpy.array(array))
 
 
-def _ott(lse: bool, symmetric: bool = False) -> Prepare:
-    return lambda problem, iterations: OttRun(problem, iterations or MOST, lse, symmetric)
+def _ott(lse: bool, averaged: bool = False) -> Prepare:
+    def prepare(problem: Problem, iterations: int | None) -> Run:
+        from peers_jax import OttRun
+
+        return OttRun(problem, iterations or MOST, lse, averaged)
+
+    return prepare
 
 
 def _pot_items(method: str) -> Prepare:
@@ -366,7 +318,7 @@ PEERS = [
     Peer(
         "OTT kernel, averaged",
         "implicit",
-        _ott(lse=False, symmetric=True),
+        _ott(lse=False, averaged=True),
         _OTT,
         compiles=True,
         **_SYMMETRIC,
