@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
 
 import bench_peers
 import peer_clock
@@ -12,22 +11,14 @@ import peer_limits
 import peer_tables
 import pytest
 import torch
-from conftest import require
+from catalogue import DIRECTIONS
 from peer_problems import KINDS, errors, exact, make_problem, marginal_error
 from peers import EAGER, EXACT, OURS_SYMMETRIC, PEERS, TWIN, Peer, as_tensor
+from training.conftest import one_thread  # noqa: F401  (autouse)
 
 from rlsv_fast import reference
 
 CASES = [(peer, kind) for peer in PEERS for kind in peer.kinds]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny problems: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,17 +46,9 @@ def test_self_costs_are_as_hard_as_real_ones() -> None:
     assert all(85 < int(count) < 140 for count in solved.iterations)
 
 
-@pytest.mark.parametrize(
-    ("peer", "kind"), CASES, ids=[f"{peer.name}-{kind}" for peer, kind in CASES]
-)
-def test_a_peer_finds_loss_and_gradient(
-    peer: Peer, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = require("cuda" if peer.device == "cuda" else "cpu")
+def _check(peer: Peer, kind: str, device: str) -> None:
     if peer.missing(device):
         pytest.skip(f"{peer.name}: {peer.missing(device)}")
-    # The step of the compiled peer without a C++ compiler: what inductor would be given.
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     # Self-costs of fewer frames are harder: OTT's linear solver gives up below some 30.
     problem = make_problem(kind, 2, {"self": 33, "general": 9}[kind], device)
     run = peer.prepare(problem, None if peer.stops else 400)
@@ -81,6 +64,24 @@ def test_a_peer_finds_loss_and_gradient(
             assert found["gradient_error"] > 1e-2  # as its name in the table says
 
 
+@pytest.mark.parametrize(
+    ("peer", "kind"),
+    [case for case in CASES if case[0].device != "cuda"],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_peer_finds_loss_and_gradient(
+    peer: Peer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The step of the compiled peer without a C++ compiler: what inductor would be given.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    _check(peer, kind, "cpu")
+
+
+@pytest.mark.parametrize(("peer", "kind"), [case for case in CASES if case[0].device == "cuda"])
+def test_a_peer_of_the_gpu_finds_the_loss(peer: Peer, kind: str, cuda: str) -> None:
+    _check(peer, kind, cuda)
+
+
 def _quick(monkeypatch: pytest.MonkeyPatch, **limits: float) -> list[bench_peers.Row]:
     monkeypatch.setattr(peer_clock, "LEAST", 0.0)
     monkeypatch.setattr(peer_clock, "REPEATS", 3)
@@ -89,11 +90,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, **limits: float) -> list[bench_peers
     comparison = bench_peers.Comparison(
         make_problem("general", 2, 9), chosen, peer_limits.Limits(**given)
     )
-    return [
-        row
-        for what in (peer_limits.FORWARD, peer_limits.BOTH)
-        for row in comparison.cell("1e-6", what)
-    ]
+    return [row for what in DIRECTIONS for row in comparison.cell("1e-6", what)]
 
 
 def test_every_result_is_complete_or_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
