@@ -42,7 +42,7 @@ BENCHMARKS: list[Benchmark] = []
 """Nothing for pytest-benchmark and the GPU report: peers need their own packages and rounds."""
 
 SIZES = [MAIN, (8, 64), (8, 512), (1, 173), (64, 173), (1, 64), (64, 64), (1, 512), (64, 512)]
-SETTINGS = ("100", "1e-6", "1000")
+SETTINGS: tuple[str, ...] = ("100", "1e-6", "1000")
 """B and T, and iterations, in the order of what a short run should not miss."""
 
 
@@ -53,6 +53,7 @@ class Candidate:
     row: Row
     call: Callable[[], Any]
     once: float
+    work: float
 
 
 class Comparison:
@@ -114,9 +115,8 @@ class Comparison:
         start = synced_clock()
         result = call()
         once = synced_clock() - start
-        self.limits.remember(peer, what, work, once)
         row.update(self._accuracy(run, what, result), iterations=run.iterations() or count)
-        return Candidate(row, call, once)
+        return Candidate(row, call, once, work)
 
     def _accuracy(self, run: Run, what: str, result: Any) -> dict[str, float]:
         loss, gradient = (result, None) if what == FORWARD else result
@@ -141,6 +141,7 @@ class Comparison:
         calls = {name: (one.call, one.once) for name, one in candidates.items()}
         for name, times in peer_clock.interleaved(calls, self.limits.of(self.problem)).items():
             candidates[name].row.update(times)
+            self.limits.remember(name, what, candidates[name].work, times["min"])
         gc.collect()
         return rows
 
@@ -161,12 +162,13 @@ class Comparison:
 
 def cells(only: str) -> Iterator[tuple[str, tuple[int, int], list[tuple[str, str]]]]:
     """Problem, size, and the settings and passes whose name matches."""
-    order = [(kind, MAIN) for kind in KINDS]
-    order += [(kind, size) for kind in KINDS for size in SIZES if size != MAIN]
-    for kind, (items, frames) in order:
+    order = [(kind, MAIN, SETTINGS) for kind in KINDS]
+    for kind, settings in (("self", SETTINGS[:2]), ("self", SETTINGS[2:]), ("general", SETTINGS)):
+        order += [(kind, size, settings) for size in SIZES if size != MAIN]
+    for kind, (items, frames), settings in order:
         chosen = [
             (setting, what)
-            for setting, what in itertools.product(SETTINGS, DIRECTIONS)
+            for setting, what in itertools.product(settings, DIRECTIONS)
             if re.search(only, f"{kind} B{items} T{frames} {setting} {what}")
         ]
         if chosen:
@@ -196,7 +198,8 @@ def compare(
             print(f"{kind} B{items} T{frames}: no time left")
             continue
         comparison = Comparison(make_problem(kind, items, frames, device), chosen, limits)
-        report["problems"].append(comparison.facts())
+        if comparison.facts() not in report["problems"]:
+            report["problems"].append(comparison.facts())
         for setting, what in wanted:
             started = time.monotonic()
             report["results"] += comparison.cell(setting, what)
@@ -212,7 +215,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regex on 'self B8 T173 1e-6 forward+backward'")
     parser.add_argument("--peers", default="", help="regex on names of peers")
     parser.add_argument("--full", action="store_true", help="every cell, however long it takes")
-    parser.add_argument("--budget", type=float, default=6.0, help="seconds per peer and cell")
+    parser.add_argument("--budget", type=float, default=4.0, help="seconds per peer and cell")
     parser.add_argument("--minutes", type=float, default=12.0, help="for all")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

@@ -17,7 +17,7 @@ NOISE = 0.15
 """Share of the processors that other processes may take during a sample that counts."""
 WINDOW = 0.2
 """Seconds that the load is taken over: /proc/stat counts in steps of 10 ms."""
-LEAST, REPEATS = 0.02, 7
+LEAST, REPEATS = 0.02, 5
 """Seconds per sample (several calls where one is shorter), and clean samples wanted."""
 LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 

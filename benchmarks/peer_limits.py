@@ -34,9 +34,9 @@ class Limits:
         main = (problem.items, problem.frames) == MAIN
         return self.budget if main or self.full else self.budget / 4
 
-    def remember(self, peer: Peer, what: str, work: float, seconds: float) -> None:
+    def remember(self, name: str, what: str, work: float, seconds: float) -> None:
         """For estimates."""
-        self.seconds.setdefault((peer.name, what), []).append((work, seconds))
+        self.seconds.setdefault((name, what), []).append((work, seconds))
 
     def expected(self, peer: Peer, what: str, work: float) -> float:
         """An upper bound of the seconds of one call, from others of that peer; 0 if unknown."""

@@ -260,9 +260,10 @@ def plot(report: Row, file: Path) -> None:
             axes.plot(x, y, label=peer, marker=marker, **style)
         axes.set(xscale="log", yscale="log", xlabel=label, title=f"{fixed_label} = {value}")
         ticks = sorted({row[axis] for row in rows})
-        axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
-        axes.set_ylabel("ms, forward + backward, to 1e-6")
+    figure.axes[0].set_ylabel("ms, forward + backward, to 1e-6")
     if rows:
         figure.axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, metadata={"Date": None})
