@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,9 +97,15 @@ def differentiable(
             return (None,) * ctx.inputs
         return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
 
+    def compute(*inputs: Any) -> Any:
+        return forward(*inputs)
+
+    # torch asks for it at every call, and making it anew takes longer than a small kernel.
+    compute.__signature__ = inspect.signature(compute)  # type: ignore[attr-defined]
+
     # Made by type(), because the class's name becomes that of the node in autograd graphs.
     members = {
-        "forward": staticmethod(lambda *inputs: forward(*inputs)),
+        "forward": staticmethod(compute),
         "setup_context": staticmethod(setup_context),
         "backward": staticmethod(differentiate),
     }

@@ -54,14 +54,15 @@ def _scale(
     saved: tuple[Tensor, ...], shape: torch.Size, needs: tuple[bool, ...], *grads: Tensor
 ) -> tuple[Any, ...]:
     """The derivatives that the forward made, times the upstream gradient (B,)."""
-    factors = (grads[0][:, None, None], grads[0], grads[0][:, None], grads[0][:, None])
-    by_cost, *others = (
-        factor * derivative if needed else None
-        for factor, derivative, needed in zip(factors, saved, needs, strict=False)
-    )
+    grad = grads[0]
+    slopes: list[Tensor | None] = [None] * len(needs)
+    for index, derivative in enumerate(saved):
+        if needs[index]:
+            slopes[index] = derivative * grad.reshape(-1, *(1,) * (derivative.dim() - 1))
+    by_cost = slopes[0]
     if by_cost is not None and by_cost.shape != shape:  # one cost for all items
-        by_cost = by_cost.sum(0, keepdim=True)
-    return (by_cost, *others, *(None,) * (len(needs) - len(saved)))
+        slopes[0] = by_cost.sum(0, keepdim=True)
+    return tuple(slopes)
 
 
 # Returns (distance, error, and the derivatives of the distance by the first four inputs).
