@@ -130,7 +130,7 @@ setup(
     ext_modules=[
         cpp_extension.CppExtension(
             "rlsv_fast._C",
-            ["csrc/ops.cpp", *sources],
+            ["csrc/ops.cpp", "csrc/sinkhorn_loss.cpp", *sources],
             include_dirs=[str(Path("csrc").resolve()), *include],
             define_macros=macros,
             extra_compile_args=compile_args,

@@ -45,13 +45,21 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
   m.def(
       "_sinkhorn_distance(Tensor cost, Tensor epsilon, Tensor row, Tensor column, Tensor initial, "
       "int max_iterations, float tolerance, bool symmetric) "
-      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "_sinkhorn_unrolled_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, "
       "int iterations) -> (Tensor, Tensor, Tensor)");
   m.def(
       "_sinkhorn_unrolled_backward(Tensor grad, Tensor cost, Tensor epsilon, Tensor row, "
       "Tensor column, Tensor potentials) -> (Tensor, Tensor, Tensor, Tensor)");
+
+  m.def(
+      "_sinkhorn_loss_forward(Tensor representation, float epsilon, int p, int normalize, "
+      "bool mean, int max_iterations, float tolerance, bool want_gradient) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "_sinkhorn_loss_backward(Tensor grad, Tensor representation, Tensor distance, "
+      "Tensor grad_cost, int p, int normalize) -> Tensor");
 }
 
 // All the Python there is in _C: importing it runs the registrations above.

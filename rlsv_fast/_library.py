@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +42,9 @@ def build_info() -> dict[str, str]:
 def has_cuda_kernels() -> bool:
     """Whether every raw operator of this build has a CUDA kernel."""
     names = [name for name in torch._C._dispatch_get_all_op_names() if name[:10] == "rlsv_fast:"]
-    return all(torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA") for name in names)
+    return all(
+        torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "CUDA") for name in names
+    )
 
 
 def fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -94,9 +97,15 @@ def differentiable(
             return (None,) * ctx.inputs
         return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
 
+    def compute(*inputs: Any) -> Any:
+        return forward(*inputs)
+
+    # torch asks for it at every call, and making it anew takes longer than a small kernel.
+    compute.__signature__ = inspect.signature(compute)  # type: ignore[attr-defined]
+
     # Made by type(), because the class's name becomes that of the node in autograd graphs.
     members = {
-        "forward": staticmethod(lambda *inputs: forward(*inputs)),
+        "forward": staticmethod(compute),
         "setup_context": staticmethod(setup_context),
         "backward": staticmethod(differentiate),
     }

@@ -119,6 +119,35 @@ def _started(op: str, **options: Any) -> Callable[..., Any]:
     return call
 
 
+def _costs(*shape: int) -> Inputs:
+    """A cost, and square matrices that `_selves` turns into self-costs of its rows and columns."""
+    *batch, rows, columns = shape
+    return lambda: (
+        _uniform(*shape),
+        _uniform(*batch, rows, rows),
+        _uniform(*batch, columns, columns),
+    )
+
+
+def _selves(cost: Tensor, *own: Tensor) -> tuple[Tensor, ...]:
+    """Lower triangles mirrored: exact in half precision, too."""
+    lower = [square.tril(-1) for square in own]
+    return cost, *(square + square.transpose(-2, -1) for square in lower)
+
+
+def _weighted_divergence(module: Any, *inputs: Tensor) -> Tensor:
+    *costs, epsilon, rows, columns = inputs
+    output: Tensor = module.sinkhorn_divergence(
+        *_selves(*costs),
+        epsilon,
+        row_marginal=rows.softmax(-1),
+        column_marginal=columns.softmax(-1),
+        tolerance=0,
+        max_iterations=300,
+    )
+    return output
+
+
 CASES: list[Case] = [
     Case("modulated_cosines", "typical", _cosines(40, 512)),
     Case("modulated_cosines", "paper", _cosines(64, 2048)),
@@ -177,6 +206,25 @@ CASES: list[Case] = [
         {"p": 2},
         view=lambda leaf: (leaf.expand(3, 4, 5),),
         small=True,
+    ),
+    *(
+        Case("sinkhorn_loss", name, make, {"epsilon": 0.3, "tolerance": 1e-14, **options}, **more)
+        for name, make, options, more in (
+            ("typical", _representation(3, 40, 21), {"epsilon": 0.1}, {}),
+            ("per-item", _representation(2, 20, 18), {"reduce": "none"}, {}),
+            ("small", _representation(2, 3, 4), {}, {"small": True}),
+            ("small-l2", _representation(2, 3, 5), {"p": 2, "reduce": "none"}, {"small": True}),
+            ("time", _representation(2, 7, 5), {"normalize": "time"}, {"small": True}),
+            ("raw", _representation(1, 3, 5), {"normalize": None}, {"small": True}),
+            ("one", _representation(1, 1, 1), {}, {}),
+            ("no-items", _representation(0, 3, 4), {"reduce": "none"}, {}),
+            (
+                "strided",
+                _representation(2, 6, 7),
+                {},
+                {"view": lambda leaf: (leaf.transpose(1, 2)[:, ::2],), "small": True},
+            ),
+        )
     ),
     *(
         case
@@ -446,5 +494,32 @@ CASES: list[Case] = [
             view=_symmetrized,
         )
         for tag, symmetric in (("-few", False), ("-symmetric", True))
+    ),
+    Case("sinkhorn_divergence", "typical", _costs(3, 20, 33), _converged(0.3), view=_selves),
+    Case(
+        "sinkhorn_divergence", "small", _costs(2, 4, 6), _converged(0.2), view=_selves, small=True
+    ),
+    Case(
+        "sinkhorn_divergence", "unbatched", _costs(5, 3), _converged(0.5), view=_selves, small=True
+    ),
+    Case("sinkhorn_divergence", "one", _costs(2, 1, 1), _converged(0.5), view=_selves),
+    Case("sinkhorn_divergence", "no-items", _costs(0, 3, 4), _converged(0.5), view=_selves),
+    Case("sinkhorn_divergence", "many", _costs(64, 24, 20), _converged(0.3), view=_selves),
+    Case(
+        "sinkhorn_divergence",
+        "strided",
+        lambda: (_uniform(5, 8, 2), _uniform(4, 4, 2), _uniform(5, 5, 2)),
+        _converged(0.4),
+        view=lambda *costs: _selves(
+            *(cost.permute(2, 1, 0)[:, :: cost.shape[1] // 4] for cost in costs)
+        ),
+        small=True,
+    ),
+    Case(
+        "sinkhorn_divergence",
+        "weights",
+        lambda: (*_costs(3, 5, 4)(), 0.2 + _uniform(3), _normal(3, 5), _normal(4)),
+        invoke=_weighted_divergence,
+        small=True,
     ),
 ]

@@ -246,8 +246,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
   return {distance, plan, f, g, iterations, error};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>
-sinkhorn_distance(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_distance(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
                   const Tensor& column, const Tensor& initial, int64_t max_iterations,
                   double tolerance, bool symmetric) {
   Tensor grad_cost = torch::stable::new_empty(cost, {epsilon.size(0), cost.size(1), cost.size(2)});
@@ -261,7 +260,7 @@ sinkhorn_distance(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
               batch.grad_row = write<T>(grad_row);
               batch.grad_column = write<T>(grad_column);
             });
-  return {distance, f, g, iterations, error, grad_cost, grad_epsilon, grad_row, grad_column};
+  return {distance, error, grad_cost, grad_epsilon, grad_row, grad_column};
 }
 
 }  // namespace

@@ -45,8 +45,6 @@ struct Symmetric {
     std::copy(problem.row, problem.row + size, a);
     Mask<T> unfit = {};
     kernel.fill([&](int64_t i, int64_t j, Vec<T>& entry) {
-      entry = Vec<T>{};
-      if (i >= size) return;
       Vec<T> offset;
       load_cost(problem, i, j, Limits<T>::kFar, entry);
       load(half + j, offset);
@@ -119,8 +117,8 @@ struct Symmetric {
   // w = (P o M) 1; returns <P, M>.
   RLSV_INLINE T measure_cost(const Problem<T>& problem) {
     kernel.multiply(x, w, [&](int64_t i, int64_t j, Vec<T>& entry) {
-      Vec<T> cost = {};
-      if (i < size) load_cost(problem, i, j, T(0), cost);
+      Vec<T> cost;
+      load_cost(problem, i, j, T(0), cost);
       entry *= cost;
     });
     double total = 0;
@@ -149,10 +147,10 @@ struct Symmetric {
     });
     Vec<T> within = {}, right = {};  // sum (dL/dM_ij - P_ij) M_ij: in diagonal blocks, and above
     kernel.write(grad_cost, [&](int64_t i, int64_t j, Vec<T>& entry) {
-      Vec<T> across, other, cost = {}, flow;
+      Vec<T> across, other, cost, flow;
       load(x + j, across);
       load(z + j, other);
-      if (i < size) load_cost(problem, i, j, T(0), cost);
+      load_cost(problem, i, j, T(0), cost);
       entry *= across * x[i];
       flow = entry * ((other + z[i] - cost) * rate);
       entry += flow;
@@ -184,9 +182,14 @@ struct Symmetric {
     }
   }
 
+  // M_ij and those to its right; `rest` in the padding, also below the last row.
   RLSV_INLINE void load_cost(const Problem<T>& problem, int64_t i, int64_t j, T rest,
                              Vec<T>& cost) const {
-    load_padded(problem.cost + i * size + j, size - j, rest, cost, room_after<T>(i, size, size));
+    if (j + kLanes<T> <= size) return load(problem.cost + i * size + j, cost);
+    if (i < size)
+      return load_padded(problem.cost + i * size + j, size - j, rest, cost,
+                         room_after<T>(i, size, size));
+    cost = Vec<T>{} + rest;
   }
 
   RLSV_INLINE static void product(const T* first, const T* second, T* result) {

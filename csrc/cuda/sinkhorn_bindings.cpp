@@ -117,10 +117,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
   return {distance, plan, f, g, iterations, error};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>
-sinkhorn_distance(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
-                  const Tensor& column, const Tensor& initial, int64_t max_iterations,
-                  double tolerance, bool symmetric) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_distance(
+    const Tensor& cost, const Tensor& epsilon, const Tensor& row, const Tensor& column,
+    const Tensor& initial, int64_t max_iterations, double tolerance, bool symmetric) {
   check_sinkhorn(cost, epsilon, row, column, initial, symmetric);
   const Launch launch(cost, "sinkhorn");
   Tensor plan = torch::stable::new_empty(cost, {epsilon.size(0), cost.size(1), cost.size(2)});
@@ -128,7 +127,7 @@ sinkhorn_distance(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
       cost, epsilon, row, column, initial, max_iterations, tolerance, symmetric, launch, plan);
   auto [grad_cost, grad_epsilon, grad_row, grad_column] =
       differentiate(nullptr, cost, plan, f, g, epsilon, symmetric, launch);
-  return {distance, f, g, iterations, error, grad_cost, grad_epsilon, grad_row, grad_column};
+  return {distance, error, grad_cost, grad_epsilon, grad_row, grad_column};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_backward(const Tensor& grad, const Tensor& cost,

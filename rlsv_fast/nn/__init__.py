@@ -5,6 +5,7 @@ wherever a user can feel the difference.
 """
 
 from rlsv_fast.nn.decoders import ConvDecoder, Decoder, ModulatedCosineDecoder
+from rlsv_fast.nn.diagnosis import SinkhornDiagnosis
 from rlsv_fast.nn.discriminator import Discriminator
 from rlsv_fast.nn.encoders import ConvEncoder, CosineEncoder, Encoder, SincEncoder
 from rlsv_fast.nn.initial import Convention, mel_frequencies
@@ -26,6 +27,7 @@ __all__ = [
     "NegSNRLoss",
     "RepresentationModel",
     "SincEncoder",
+    "SinkhornDiagnosis",
     "SinkhornLoss",
     "TotalVariationLoss",
     "frame_count",

@@ -10,6 +10,8 @@ from rlsv_fast.ops.overlap_add import frames, overlap_add
 from rlsv_fast.ops.si_sdr import si_sdr
 from rlsv_fast.ops.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_plan
 from rlsv_fast.ops.sinkhorn_distance import sinkhorn_distance
+from rlsv_fast.ops.sinkhorn_divergence import sinkhorn_divergence
+from rlsv_fast.ops.sinkhorn_loss import sinkhorn_loss
 from rlsv_fast.ops.total_variation import total_variation
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "si_sdr",
     "sinkhorn",
     "sinkhorn_distance",
+    "sinkhorn_divergence",
+    "sinkhorn_loss",
     "sinkhorn_plan",
     "total_variation",
 ]

@@ -56,6 +56,17 @@ def same_kind(op: str, first_name: str, first: Tensor, name: str, tensor: Tensor
         )
 
 
+def real(op: str, name: str, value: object) -> float:
+    """Return a float.
+
+    Raises:
+        TypeError: not a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    return float(value)
+
+
 def integer(op: str, name: str, value: int, minimum: int | None = None) -> int:
     """Return an int of at least ``minimum``, if there is one, that products with sizes can hold.
 

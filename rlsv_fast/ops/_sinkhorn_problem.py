@@ -43,28 +43,29 @@ def _readable(tensor: Tensor) -> bool:
     )
 
 
-def _real(op: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    return float(value)
+def positive(op: str, name: str, value: object, dtype: torch.dtype) -> float:
+    """Return a number that a type can hold with all its digits.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: not positive, or out of the type's range.
+    """
+    number, limits = _check.real(op, name, value), torch.finfo(dtype)
+    if not limits.tiny <= number <= limits.max:
+        raise ValueError(f"{op}: {name} must be positive and a normal {dtype}, got {number}")
+    return number
 
 
 def _epsilons(op: str, cost: Tensor, epsilon: float | Tensor, items: int) -> Tensor:
-    limits = torch.finfo(cost.dtype)
-    expected = f"{op}: epsilon must be positive and a normal {cost.dtype}, got"
     if not isinstance(epsilon, Tensor):
-        value = _real(op, "epsilon", epsilon)
-        if not limits.tiny <= value <= limits.max:
-            raise ValueError(f"{expected} {value}")
-        return cost.new_full((items,), value)
+        return cost.new_full((items,), positive(op, "epsilon", epsilon, cost.dtype))
     epsilon = _check.floating(op, "epsilon", epsilon)
     _check.same_kind(op, "cost", cost, "epsilon", epsilon)
     if epsilon.dim() > 0:
         _check.shape(op, "epsilon", epsilon, "(B,) or ()", items)
     if _readable(epsilon):
-        usable = (epsilon >= limits.tiny) & (epsilon <= limits.max)
-        if not bool(usable.all()):
-            raise ValueError(f"{expected} {epsilon.tolist()}")
+        for value in epsilon.reshape(-1).tolist():
+            positive(op, "epsilon", value, cost.dtype)
     return epsilon.expand(items).contiguous()
 
 
@@ -87,6 +88,23 @@ def _marginal(
     if _readable(given) and not bool(((given >= 0) & (given < math.inf)).all()):
         raise ValueError(f"{op}: {name} must be non-negative and finite")
     return given
+
+
+def _check_masses(op: str, rows: list[float], columns: list[float], dtype: torch.dtype) -> None:
+    """The mass is the unit of the plan, whose small entries have to be numbers, too."""
+    least, most = (1e-15, 1e12) if dtype == torch.float32 else (1e-100, 1e100)
+    for row, column in zip(rows, columns, strict=True):
+        # Sums of N terms differ by rounding; beyond that no plan has both marginals.
+        if abs(row - column) > 1e-3 * row:
+            raise ValueError(
+                f"{op}: row_marginal and column_marginal must have the same mass, got "
+                f"{rows} and {columns}"
+            )
+        if row != 0 and not least <= row <= most:
+            raise ValueError(
+                f"{op}: the mass of the marginals must be 0 or from {least:g} to {most:g} in "
+                f"{dtype}, got {row:g}"
+            )
 
 
 def _start(op: str, cost: Tensor, initial_f: Tensor | None, items: int) -> Tensor:
@@ -140,22 +158,13 @@ def make_problem(
             f"{op}: symmetric=True needs equal marginals: pass None for both, or one tensor as both"
         )
     max_iterations = _check.integer(op, "max_iterations", max_iterations, 0)
-    tolerance = _real(op, "tolerance", tolerance)
+    tolerance = _check.real(op, "tolerance", tolerance)
     if not tolerance >= 0:
         raise ValueError(f"{op}: tolerance must be at least 0, got {tolerance}")
     row = _marginal(op, "row_marginal", cost, row_marginal, items, 1)
-    if rows == columns and row_marginal is column_marginal:
-        column = row
-    else:
-        column = _marginal(op, "column_marginal", cost, column_marginal, items, 2)
-    if row_marginal is not column_marginal and _readable(row):
-        # Sums of N terms differ by rounding; beyond that no plan has both marginals.
-        gap = (row.sum(1) - column.sum(1)).abs()
-        if bool((gap > 1e-3 * row.sum(1)).any()):
-            raise ValueError(
-                f"{op}: row_marginal and column_marginal must have the same mass, got "
-                f"{row.sum(1).tolist()} and {column.sum(1).tolist()}"
-            )
+    column = _marginal(op, "column_marginal", cost, column_marginal, items, 2)
+    if (row_marginal is not None or column_marginal is not None) and _readable(row):
+        _check_masses(op, row.sum(1).tolist(), column.sum(1).tolist(), cost.dtype)
     return Problem(
         cost.contiguous(),
         _epsilons(op, cost, epsilon, items),

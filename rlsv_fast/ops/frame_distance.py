@@ -11,7 +11,7 @@ from rlsv_fast._library import differentiable, fake, raw
 from rlsv_fast.ops import _check
 
 _OP = "frame_distance"
-_NORMALIZE = {None: 0, "features": 1, "time": 2}
+NORMALIZE = {None: 0, "features": 1, "time": 2}
 
 
 @fake("_frame_distance_forward")
@@ -75,9 +75,9 @@ def frame_distance(
     representation = _check.floating(_OP, "representation", representation)
     _check.shape(_OP, "representation", representation, "(B, C, T)", None, None, None)
     _check.choice(_OP, "p", p, (1, 2))
-    _check.choice(_OP, "normalize", normalize, ("features", "time", None))
+    _check.choice(_OP, "normalize", normalize, tuple(NORMALIZE))
     _check.choice(_OP, "reduce", reduce, ("none", "mean"))
     if reduce == "mean" and representation.shape[0] == 0:
         raise ValueError(f"{_OP}: reduce='mean' needs a batch of at least 1, got 0")
-    distance: Tensor = _distance(representation.contiguous(), p, _NORMALIZE[normalize])
+    distance: Tensor = _distance(representation.contiguous(), p, NORMALIZE[normalize])
     return distance.mean(0) if reduce == "mean" else distance

@@ -110,7 +110,7 @@ def sinkhorn(
         epsilon: strength of the entropy, in units of the cost, a number or shape (B,). It is the
             λ of the tables of Mimilakis et al. (their eq. 7 writes 1/λ).
         row_marginal: shape (B, N) or (N,), row sums of the plan, 1/N by default; zeros are
-            allowed.
+            allowed. Their sum, the mass, is 0 or from 1e-15 to 1e12 (float64: 1e-100 to 1e100).
         column_marginal: shape (B, M) or (M,), column sums, 1/M by default; same mass.
         initial_f: row potentials to start from, shape (B, N) or (N,), such as the f of a similar
             problem; columns follow from it. An entry of -inf, as of a zero weight, says nothing.
@@ -130,8 +130,8 @@ def sinkhorn(
     Raises:
         TypeError: a tensor argument is not floating, dtypes differ, a number is not one.
         ValueError: shapes do not fit; ``symmetric`` contradicts shape or marginals; on the CPU
-            also: ``epsilon`` not positive, negative marginals, or marginals of different mass
-            (tensors are not looked at on CUDA or under ``torch.compile``).
+            also: ``epsilon`` not positive, negative marginals, masses that differ or are out of
+            range (tensors are not looked at on CUDA or under ``torch.compile``).
 
     Reference:
         Cuturi, "Sinkhorn Distances", NIPS 2013; Schmitzer, arXiv 1610.06519 (absorption);

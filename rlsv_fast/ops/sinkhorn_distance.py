@@ -25,9 +25,6 @@ def _(
 ) -> tuple[Tensor, ...]:
     return (
         torch.empty_like(epsilon),
-        torch.empty_like(row),
-        torch.empty_like(column),
-        torch.empty_like(epsilon, dtype=torch.int64),
         torch.empty_like(epsilon),
         cost.new_empty((epsilon.shape[0], *cost.shape[1:])),
         *(torch.empty_like(tensor) for tensor in (epsilon, row, column)),
@@ -58,24 +55,24 @@ def _scale(
 ) -> tuple[Any, ...]:
     """The derivatives that the forward made, times the upstream gradient (B,)."""
     grad = grads[0]
-    scaled = (
-        derivative * grad.reshape(-1, *(1,) * (derivative.dim() - 1)) if needed else None
-        for derivative, needed in zip(saved, needs, strict=False)
-    )
-    by_cost, *others = scaled
-    if by_cost is not None:
-        by_cost = by_cost.sum_to_size(shape)
-    return (by_cost, *others, *(None,) * (len(needs) - len(saved)))
+    slopes: list[Tensor | None] = [None] * len(needs)
+    for index, derivative in enumerate(saved):
+        if needs[index]:
+            slopes[index] = derivative * grad.reshape(-1, *(1,) * (derivative.dim() - 1))
+    by_cost = slopes[0]
+    if by_cost is not None and by_cost.shape != shape:  # one cost for all items
+        slopes[0] = by_cost.sum(0, keepdim=True)
+    return tuple(slopes)
 
 
-# Returns (distance, f, g, iterations, error, and the derivatives of the distance).
+# Returns (distance, error, and the derivatives of the distance by the first four inputs).
 _implicit = differentiable(
     "SinkhornDistance",
     lambda *inputs: raw._sinkhorn_distance(*inputs),
-    save=lambda inputs, outputs: outputs[5:],
+    save=lambda inputs, outputs: outputs[2:],
     constants=lambda inputs: inputs[0].shape,
     backward=_scale,
-    non_differentiable=range(1, 9),
+    non_differentiable=(1, 2, 3, 4, 5),
 )
 # Returns (distance, plan, f, g, iterations, error).
 _envelope = differentiable(
@@ -84,7 +81,7 @@ _envelope = differentiable(
     save=lambda inputs, outputs: outputs[1:2],
     constants=lambda inputs: inputs[0].shape,
     backward=_scale,
-    non_differentiable=range(1, 6),
+    non_differentiable=(1, 2, 3, 4, 5),
 )
 _unrolled = differentiable(
     "SinkhornUnrolled",
@@ -159,6 +156,6 @@ def sinkhorn_distance(
         elif gradient == "envelope":
             distance, *_, error = _envelope(*problem[:8], True)
         else:
-            distance, _, _, _, error, *_ = _implicit(*problem[:8])
+            distance, error, *_ = _implicit(*problem[:8])
         warn_if_unfinished(op, problem.tolerance, error)
     return distance if problem.batched else distance[0]

@@ -6,6 +6,8 @@ from rlsv_fast.reference.neg_snr import neg_snr
 from rlsv_fast.reference.overlap_add import frames, overlap_add
 from rlsv_fast.reference.si_sdr import si_sdr
 from rlsv_fast.reference.sinkhorn import sinkhorn, sinkhorn_distance, sinkhorn_plan
+from rlsv_fast.reference.sinkhorn_divergence import sinkhorn_divergence
+from rlsv_fast.reference.sinkhorn_loss import sinkhorn_loss
 from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "si_sdr",
     "sinkhorn",
     "sinkhorn_distance",
+    "sinkhorn_divergence",
+    "sinkhorn_loss",
     "sinkhorn_plan",
     "total_variation",
 ]

@@ -27,7 +27,7 @@ def _prepare(
     epsilon: float | Tensor,
     row: Tensor | None,
     column: Tensor | None,
-    initial_f: Tensor | None,
+    initial_f: Tensor | None = None,
 ) -> tuple[_Problem, Tensor, bool]:
     """The problems with a batch dimension, their eps (B,), and whether anything had a batch."""
     rows, columns = cost.shape[-2:]
@@ -35,7 +35,7 @@ def _prepare(
     column = cost.new_full((columns,), 1 / columns) if column is None else column
     strength = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
     vectors = [row, column] if initial_f is None else [row, column, initial_f]
-    batch = torch.broadcast_shapes(
+    batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
         cost.shape[:-2], strength.shape, *(vector.shape[:-1] for vector in vectors)
     )
     items = batch or (1,)

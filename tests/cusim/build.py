@@ -61,6 +61,7 @@ class Build:
         objects = [
             *self.compile([*RUNTIME, *self.kernels()]),
             *self.compile([self.root / "csrc/ops.cpp"], flags),
+            *self.compile([self.root / "csrc/sinkhorn_loss.cpp"], flags),
             *self.compile(bindings, [*flags, "-include", str(HERE / "bindings.h")]),
         ]
         libraries = str(Path(torch.__file__).parent / "lib")

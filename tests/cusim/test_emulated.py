@@ -13,7 +13,7 @@ from cusim.conftest import ROOT
 # Left out: what depends on torch alone, and what takes minutes here and seconds on a CPU.
 SLOW = (
     *("inductor", "compiles", "many", "small_epsilon", "small_to_large", "large_sizes"),
-    *("with_pot", "differences", "tends_to", "tiny_losses"),
+    *("with_pot", "differences", "tends_to", "tiny_losses", "properties"),
     *("(opcheck and not small)", "(gradcheck and sinkhorn)"),
 )
 EXCEPT = " and ".join(f"not {name}" for name in ("cuda", *SLOW))

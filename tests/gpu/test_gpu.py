@@ -126,7 +126,7 @@ def test_training_batches_are_as_exact_as_on_the_cpu(kernel: Kernel, cuda: str) 
     # Sinkhorn's iterations and error are no functions of the problem alone.
     left_out = {
         "sinkhorn_forward": (4, 5),
-        "sinkhorn_distance": (3, 4),
+        "sinkhorn_distance": (1,),
         "sinkhorn_unrolled_forward": (2,),
     }.get(kernel.name, ())
     slack = 1e-5 if kernel.name.startswith("sinkhorn") else TINY

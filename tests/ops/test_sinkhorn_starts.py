@@ -8,33 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from sinkhorn_problems import Float, both_paths, both_types, general_cost, quiet, self_cost, weights
 from torch import Tensor
 
 from rlsv_fast import ops
 
-Float = torch.dtype
-both_types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-both_paths = pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "general"])
-pytestmark = pytest.mark.filterwarnings("ignore:sinkhorn.*marginals met")
+pytestmark = quiet
 
 EPSILON = 0.1
-
-
-def self_cost(items: int, frames: int, seed: int = 0) -> Tensor:
-    """Distances between random frames: symmetric, zero diagonal."""
-    generator = torch.Generator().manual_seed(seed)
-    points = torch.rand(items, frames, 8, generator=generator, dtype=torch.float64) ** 3
-    distance = torch.cdist(points, points, p=1) / 8
-    return (distance + distance.mT) / 2
-
-
-def general_cost(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def weights(*shape: int, seed: int = 1) -> Tensor:
-    """Uneven marginals of mass 1."""
-    return (3 * general_cost(*shape, seed=seed)).softmax(-1)
 
 
 def problem(symmetric: bool, dtype: Float, device: str) -> tuple[Tensor, dict[str, Any]]:
