@@ -30,12 +30,17 @@ def normal(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 
 def transport(
-    op: str, epsilon: float, symmetric: bool = False, **options: Any
+    op: str, epsilon: float, symmetric: bool = False, warm: bool = False, **options: Any
 ) -> Callable[..., Tensor]:
-    """Calls with uneven marginals, one for rows and columns where symmetric."""
+    """Calls with uneven marginals, one for rows and columns where symmetric.
+
+    Where warm, they start from given potentials and share one cost.
+    """
 
     def call(module: Any, cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         row = rows.softmax(-1)
+        if warm:
+            cost = cost[:1]
         if symmetric:
             cost = (cost + cost.mT) * (1 - torch.eye(cost.shape[-1]).to(cost))
         output: Tensor = getattr(module, op)(
@@ -43,6 +48,7 @@ def transport(
             epsilon,
             row_marginal=row,
             column_marginal=row if symmetric else columns.softmax(-1),
+            initial_f=rows / 3 if warm else None,
             symmetric=symmetric,
             tolerance=0,
             **options,
@@ -55,7 +61,7 @@ def transport(
 def transports() -> list[Case]:
     """Sinkhorn: converged for the implicit gradient, a few steps of a small epsilon unrolled."""
     distance = partial(transport, "sinkhorn_distance", max_iterations=60)
-    plan = partial(transport, "sinkhorn_plan", max_iterations=60)
+    plan = partial(transport, "sinkhorn_plan", warm=True, max_iterations=60)
     steps = partial(transport, "sinkhorn_distance", gradient="unrolled", max_iterations=4)
     general = {"distance": distance(0.3), "plan": plan(0.3), "steps": steps(0.004)}
     symmetric = {
