@@ -196,7 +196,7 @@ struct System {
 
   RLSV_INLINE void solve_general(const Item<T>& item) {
     constexpr W kEnough = W(sizeof(T) == 4 ? 1e-12 : 1e-14);
-    std::fill(q, q + width, W(0));
+    for (int64_t j = 0; j < width; ++j) q[j] = c[j] * W(0);  // NaN where there is no plan
     const W unit = std::max(largest(wr, rows), largest(wc, columns));
     if (unit > W(0)) {
       W level = 0, mass = 0;

@@ -171,9 +171,12 @@ def test_a_raw_start_that_is_no_number_has_no_plan(
         options[name].expand(2, -1).contiguous() for name in ("row_marginal", "column_marginal")
     )
     problems = (cost, epsilon, *sides, start, 50, 1e-6, symmetric)
+    solved = torch.ops.rlsv_fast._sinkhorn_forward(*problems, True)
+    arguments = (torch.rand_like(cost), cost, *solved[1:4], epsilon, symmetric)
     results = [
         torch.ops.rlsv_fast._sinkhorn_distance(*problems),
-        torch.ops.rlsv_fast._sinkhorn_forward(*problems, True),
+        solved,
+        torch.ops.rlsv_fast._sinkhorn_backward(*arguments),
     ]
     for outputs in results:
         for output in outputs:
