@@ -34,7 +34,8 @@ def _plain(p: int) -> Callable[[Tensor], Tensor]:
     return lambda a: reference.frame_distance(a, p=p, normalize="time", reduce="mean")
 
 
-def _representation(sizes: Sizes, device: str) -> Tensor:
+def representation(sizes: Sizes, device: str) -> Tensor:
+    """What an encoder ends with: rectified noise."""
     return torch.relu(torch.randn(sizes["B"], sizes["C"], sizes["T"], device=device))
 
 
@@ -42,7 +43,7 @@ BENCHMARKS = [
     Benchmark(
         f"frame_distance p={p}",
         "P2",
-        lambda device: (_representation(P2, device).requires_grad_(),),
+        lambda device: (representation(P2, device).requires_grad_(),),
         _peers(p),
         plain=_plain(p),
         effort=lambda peer: (3, 1) if peer == PUBLISHED else (10, 3),
@@ -54,16 +55,16 @@ BENCHMARKS = [
 
 def _arguments(p: int) -> Callable[..., tuple[Any, ...]]:
     def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
-        return _representation(sizes, device).to(dtype), p, 1
+        return representation(sizes, device).to(dtype), p, 1
 
     return make
 
 
 def _backward(p: int) -> Callable[..., tuple[Any, ...]]:
     def make(sizes: Sizes, device: str, dtype: torch.dtype) -> tuple[Any, ...]:
-        representation = _representation(sizes, device).to(dtype)
-        distance = torch.ops.rlsv_fast._frame_distance_forward(representation, p, 1)
-        return torch.randn_like(distance), representation, distance, p, 1
+        features = representation(sizes, device).to(dtype)
+        distance = torch.ops.rlsv_fast._frame_distance_forward(features, p, 1)
+        return torch.randn_like(distance), features, distance, p, 1
 
     return make
 

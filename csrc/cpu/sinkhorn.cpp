@@ -30,9 +30,9 @@ struct Batch {
   int64_t max_iterations;
   double tolerance;
   bool symmetric;
-  T *f, *g, *distance, *error;
-  int64_t* iterations;
-  T* plan;                                               // null unless wanted
+  T *distance, *error;
+  T *f, *g, *plan;                                       // null unless wanted
+  int64_t* iterations;                                   // null unless wanted
   T *grad_cost, *grad_epsilon, *grad_row, *grad_column;  // all null unless wanted
 
   Problem<T> problem(int64_t item) const {
@@ -107,9 +107,11 @@ template <typename T>
 RLSV_INLINE void write_symmetric(const Batch<T>& batch, Symmetric<T>& path,
                                  const Problem<T>& problem, int64_t item) {
   const int64_t size = batch.rows;
-  T *f = batch.f + item * size, *g = batch.g + item * size;
-  path.write_potentials(T(double(problem.epsilon) * kLn2), f);
-  std::copy(f, f + size, g);
+  if (batch.f) {
+    T* f = batch.f + item * size;
+    path.write_potentials(T(double(problem.epsilon) * kLn2), f);
+    std::copy(f, f + size, batch.g + item * size);
+  }
   batch.distance[item] = path.measure_cost(problem);
   if (batch.plan) path.write_plan(batch.plan + item * size * size);
   if (!batch.grad_cost) return;
@@ -124,9 +126,11 @@ RLSV_INLINE void write_general(const Batch<T>& batch, Paths<T>& paths, const Pro
                                int64_t item) {
   const int64_t rows = batch.rows, columns = batch.columns;
   const General<T>& path = *paths.general;
-  const T to_cost = T(double(problem.epsilon) * kLn2);
-  for (int64_t i = 0; i < rows; ++i) batch.f[item * rows + i] = to_cost * path.alpha[i];
-  for (int64_t j = 0; j < columns; ++j) batch.g[item * columns + j] = to_cost * path.beta[j];
+  if (batch.f) {
+    const T to_cost = T(double(problem.epsilon) * kLn2);
+    for (int64_t i = 0; i < rows; ++i) batch.f[item * rows + i] = to_cost * path.alpha[i];
+    for (int64_t j = 0; j < columns; ++j) batch.g[item * columns + j] = to_cost * path.beta[j];
+  }
   if (!batch.grad_cost) {
     write_plan(problem, path.kernel, path.width, path.x, path.y,
                batch.plan ? batch.plan + item * rows * columns : nullptr, batch.distance + item);
@@ -153,8 +157,10 @@ RLSV_INLINE void write_nothing(const Batch<T>& batch, int64_t item, bool empty) 
   const int64_t rows = batch.rows, columns = batch.columns, size = rows * columns;
   const T nan = std::numeric_limits<T>::quiet_NaN(), value = empty ? T(0) : nan;
   const T potential = empty ? -std::numeric_limits<T>::infinity() : nan;
-  std::fill_n(batch.f + item * rows, rows, potential);
-  std::fill_n(batch.g + item * columns, columns, potential);
+  if (batch.f) {
+    std::fill_n(batch.f + item * rows, rows, potential);
+    std::fill_n(batch.g + item * columns, columns, potential);
+  }
   batch.distance[item] = batch.error[item] = value;
   if (batch.plan) std::fill_n(batch.plan + item * size, size, value);
   if (!batch.grad_cost) return;
@@ -189,24 +195,19 @@ RLSV_INLINE void solve_problems(const Batch<T>& batch, int64_t begin, int64_t en
       batch.error[item] = T(outcome.error / mass);
     else
       write_nothing(batch, item, problem.epsilon > T(0) && mass == 0);
-    batch.iterations[item] = outcome.steps;
+    if (batch.iterations) batch.iterations[item] = outcome.steps;
   }
 }
 
-// Reads the problems and runs them; `give` adds what is wanted beside the distance.
+// Reads the problems and runs them; `give` says where what is wanted beside the distance goes.
 template <typename Give>
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> solve(const Tensor& cost, const Tensor& epsilon,
-                                                         const Tensor& row, const Tensor& column,
-                                                         const Tensor& initial,
-                                                         int64_t max_iterations, double tolerance,
-                                                         bool symmetric, const Give& give) {
+std::tuple<Tensor, Tensor> solve(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
+                                 const Tensor& column, const Tensor& initial,
+                                 int64_t max_iterations, double tolerance, bool symmetric,
+                                 const Give& give) {
   check_sinkhorn(cost, epsilon, row, column, initial, symmetric);
   const int64_t items = epsilon.size(0), rows = cost.size(1), columns = cost.size(2);
-  Tensor f = torch::stable::new_empty(cost, {items, rows});
-  Tensor g = torch::stable::new_empty(cost, {items, columns});
-  Tensor distance = torch::stable::new_empty(cost, {items});
-  Tensor error = torch::stable::new_empty(cost, {items});
-  Tensor iterations = torch::stable::new_empty(cost, {items}, ScalarType::Long);
+  Tensor distance = torch::stable::empty_like(epsilon), error = torch::stable::empty_like(epsilon);
   dispatch_floating(cost, "sinkhorn", [&](auto zero) {
     using T = decltype(zero);
     Batch<T> batch{};
@@ -222,44 +223,46 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> solve(const Tensor& cost, con
     batch.max_iterations = max_iterations;
     batch.tolerance = tolerance;
     batch.symmetric = symmetric;
-    batch.f = write<T>(f);
-    batch.g = write<T>(g);
     batch.distance = write<T>(distance);
     batch.error = write<T>(error);
-    batch.iterations = write<int64_t>(iterations);
     give(batch);
     parallel(items, 2 * rows * columns,
              [&](int64_t begin, int64_t end) { solve_problems(batch, begin, end); });
   });
-  return {distance, f, g, iterations, error};
+  return {distance, error};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_forward(
     const Tensor& cost, const Tensor& epsilon, const Tensor& row, const Tensor& column,
     const Tensor& initial, int64_t max_iterations, double tolerance, bool symmetric,
     bool want_plan) {
-  const int64_t items = want_plan ? epsilon.size(0) : 0;
-  Tensor plan = torch::stable::new_empty(cost, {items, cost.size(1), cost.size(2)});
-  auto [distance, f, g, iterations, error] = solve(
-      cost, epsilon, row, column, initial, max_iterations, tolerance, symmetric,
-      [&]<typename T>(Batch<T>& batch) { batch.plan = want_plan ? write<T>(plan) : nullptr; });
+  const int64_t items = epsilon.size(0);
+  Tensor plan = torch::stable::new_empty(cost, {want_plan ? items : 0, cost.size(1), cost.size(2)});
+  Tensor f = torch::stable::empty_like(row), g = torch::stable::empty_like(column);
+  Tensor iterations = torch::stable::new_empty(cost, {items}, ScalarType::Long);
+  auto [distance, error] = solve(cost, epsilon, row, column, initial, max_iterations, tolerance,
+                                 symmetric, [&]<typename T>(Batch<T>& batch) {
+                                   batch.f = write<T>(f);
+                                   batch.g = write<T>(g);
+                                   batch.plan = want_plan ? write<T>(plan) : nullptr;
+                                   batch.iterations = write<int64_t>(iterations);
+                                 });
   return {distance, plan, f, g, iterations, error};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_distance(const Tensor& cost, const Tensor& epsilon, const Tensor& row,
-                  const Tensor& column, const Tensor& initial, int64_t max_iterations,
-                  double tolerance, bool symmetric) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sinkhorn_distance(
+    const Tensor& cost, const Tensor& epsilon, const Tensor& row, const Tensor& column,
+    const Tensor& initial, int64_t max_iterations, double tolerance, bool symmetric) {
   Tensor grad_cost = torch::stable::new_empty(cost, {epsilon.size(0), cost.size(1), cost.size(2)});
   Tensor grad_epsilon = torch::stable::empty_like(epsilon);
   Tensor grad_row = torch::stable::empty_like(row), grad_column = torch::stable::empty_like(column);
-  auto [distance, f, g, iterations, error] =
-      solve(cost, epsilon, row, column, initial, max_iterations, tolerance, symmetric,
-            [&]<typename T>(Batch<T>& batch) {
-              batch.grad_cost = write<T>(grad_cost);
-              batch.grad_epsilon = write<T>(grad_epsilon);
-              batch.grad_row = write<T>(grad_row);
-              batch.grad_column = write<T>(grad_column);
-            });
+  auto [distance, error] = solve(cost, epsilon, row, column, initial, max_iterations, tolerance,
+                                 symmetric, [&]<typename T>(Batch<T>& batch) {
+                                   batch.grad_cost = write<T>(grad_cost);
+                                   batch.grad_epsilon = write<T>(grad_epsilon);
+                                   batch.grad_row = write<T>(grad_row);
+                                   batch.grad_column = write<T>(grad_column);
+                                 });
   return {distance, error, grad_cost, grad_epsilon, grad_row, grad_column};
 }
 

@@ -76,6 +76,7 @@ RLSV_INLINE void load_padded(const T* from, int64_t count, T rest, Vec<T>& to, b
 template <typename T>
 RLSV_INLINE void store_cut(const Vec<T>& from, int64_t count, T* to, bool room = false) {
   if (room || count >= kLanes<T>) return store(from, to);
+  if (count <= 0) return;  // all of it is padding
   T lanes[kLanes<T>];
   store(from, lanes);
   // By powers of two: copies of a length that the compiler knows are single instructions.

@@ -7,8 +7,8 @@
 // K_ij = 2^(u_i + v_j - M_ij log2(e) / eps), and an ordinary iteration only scales it,
 //   y = b / (K' x),  x = a / (K y),  P_ij = x_i K_ij y_j,
 // in one stream over K that also gives the next column sums K' x, hence the error of (x, y).
-// When a sum leaves the safe range (an underflowing row included) the iteration is made again in
-// the log domain and K is rebuilt: exact for any eps, at 2 NM exponentials.
+// When a sum leaves the safe range the potentials are absorbed in a new density; where its rows
+// underflow as well, the iteration is made in the log domain: exact for any eps.
 // Weights of zero have alpha or beta = -inf and x or y = 0; their u and v stay finite.
 #if defined(RLSV_SINKHORN_GENERAL_H) == defined(RLSV_PASS_TOGGLE)
 #if defined(RLSV_SINKHORN_GENERAL_H)
@@ -83,9 +83,10 @@ struct General {
     return double(sum<T>(total));
   }
 
-  // beta from alpha for the columns from j on, v and y with it; alpha may be anything.
+  // Takes alpha up in the density of the columns from j on, whose greatest entries become 1. Leaves
+  // their sums, and the beta that these ask for.
   template <int64_t kStrip>
-  RLSV_INLINE void update_columns(int64_t j) {
+  RLSV_INLINE void absorb_columns(int64_t j) {
     Vec<T> top[kStrip], total[kStrip] = {}, weight, entry, power;
     for (int64_t k = 0; k < kStrip; ++k) top[k] = Vec<T>{} - std::numeric_limits<T>::infinity();
     for (int64_t i = 0; i < rows; ++i)
@@ -96,30 +97,52 @@ struct General {
       }
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t k = 0; k < kStrip; ++k) {
-        load(scaled + i * width + j + k * kLanes<T>, entry);
+        const int64_t at = i * width + j + k * kLanes<T>;
+        load(scaled + at, entry);
         exp2<T>(entry + (alpha[i] - top[k]), Limits<T>::kLowest, power);
         total[k] += power;
+        store<T>(power, kernel + at);
       }
     for (int64_t k = 0; k < kStrip; ++k) {
       const int64_t at = j + k * kLanes<T>;
+      store<T>(-top[k], v + at);
+      store<T>(total[k], sums + at);
       log2<T>(total[k], power);
-      entry = -top[k] - power;
-      store<T>(entry, v + at);
       load(b + at, weight);
-      log2<T>(weight, power);
-      store<T>(entry + power, beta + at);
-      store<T>(weight, y + at);
-      store<T>(Vec<T>{}, sums + at);
+      log2<T>(weight, entry);
+      store<T>(entry - top[k] - power, beta + at);
     }
   }
 
-  // One iteration in the log domain from alpha; leaves x = a, y = b and a new density.
+  // One iteration from alpha, whatever it is, with a new density: at NM exponentials, or twice as
+  // many where a row of that density underflows.
   RLSV_INLINE void absorb() {
     constexpr int64_t kStrip = 4;  // vectors of columns: their rows are read in longer pieces
     int64_t start = 0;
     for (; start + kStrip * kLanes<T> <= width; start += kStrip * kLanes<T>)
-      update_columns<kStrip>(start);
-    for (; start < width; start += kLanes<T>) update_columns<1>(start);
+      absorb_columns<kStrip>(start);
+    for (; start < width; start += kLanes<T>) absorb_columns<1>(start);
+    for (int64_t i = 0; i < rows; ++i) {
+      std::fill(kernel + i * width + columns, kernel + (i + 1) * width, T(0));
+      u[i] = std::max(alpha[i], std::numeric_limits<T>::lowest());
+    }
+    if (!scale()) absorb_rows();
+  }
+
+  // The rows' half of an iteration in the log domain, from beta; leaves x = a, y = b and a density
+  // of which every row is a share of 1.
+  RLSV_INLINE void absorb_rows() {
+    for (int64_t j = 0; j < width; j += kLanes<T>) {
+      Vec<T> weight, potential;
+      load(b + j, weight);
+      store<T>(weight, y + j);
+      load(beta + j, potential);
+      log2<T>(weight, weight);
+      store<T>(potential - weight, v + j);
+      store<T>(Vec<T>{}, sums + j);
+    }
+    for (int64_t j = 0; j < columns; ++j)  // -inf less -inf
+      if (inverse_b[j] == T(0)) v[j] = T(0);
     for (int64_t i = 0; i < rows; ++i) {
       T* row = kernel + i * width;
       Vec<T> top = Vec<T>{} - std::numeric_limits<T>::infinity(), total = {}, entry, offset, power;
