@@ -5,7 +5,8 @@
 //
 // Potentials u, v are absorbed in a density K_ij = 2^(u_i + v_j - M_ij log2(e) / eps), which an
 // ordinary iteration only scales, P_ij = x_i K_ij y_j. An iteration whose sums leave the safe range
-// is made again in the log domain. Step by step as cpu/sinkhorn_general.h, which says why.
+// is made again in the log domain. As cpu/sinkhorn_general.h, which says why, and which turns to
+// the log domain only where a new density alone does not do.
 #pragma once
 
 #include "../exponential.h"
