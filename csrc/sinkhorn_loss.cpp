@@ -1,7 +1,7 @@
-// The Sinkhorn loss of a representation A (B, C, T) and its derivative, made of the raw operators of
-// the device that A is on: one crossing from Python each way, and nothing that autograd has to keep
-// track of in between. With M(A) the frames' distances (frame_distance) and
-// W(M) = <P, M> the transport cost of the symmetric problem with marginals 1/T (sinkhorn),
+// The Sinkhorn loss of a representation A (B, C, T) and its derivative, made of the raw operators
+// of the device that A is on: one crossing from Python each way, and nothing that autograd has to
+// keep track of in between. With M(A) the frames' distances (frame_distance) and W(M) = <P, M> the
+// transport cost of the symmetric problem with marginals 1/T (sinkhorn),
 //   loss = W(mean_b M_b), of one number,   or   loss_b = W(M_b),
 //   dloss/dA_b = dM_b/dA_b' dW/dM_b,  where the mean's share of each item is 1/B.
 #include <algorithm>
@@ -39,8 +39,8 @@ Tensor product(const Tensor& first, const Tensor& second) {
 std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_loss_forward(
     const Tensor& representation, double epsilon, int64_t p, int64_t normalize, bool mean,
     int64_t max_iterations, double tolerance, bool want_gradient) {
-  auto [distance] = call<Tensor>("rlsv_fast::_frame_distance_forward", "", representation, p,
-                                 normalize);
+  auto [distance] =
+      call<Tensor>("rlsv_fast::_frame_distance_forward", "", representation, p, normalize);
   Tensor cost = distance;
   if (mean && distance.size(0) != 1) {
     const double share = 1.0 / double(distance.size(0));
@@ -54,15 +54,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sinkhorn_loss_forward(
   const Tensor cold = torch::stable::new_empty(cost, {0, frames});
   if (want_gradient) {
     auto [loss, error, grad_cost, grad_epsilon, grad_row, grad_column] =
-        call<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>(
-            "rlsv_fast::_sinkhorn_distance", "", cost, strength, marginal, marginal, cold,
-            max_iterations, tolerance, true);
+        call<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>("rlsv_fast::_sinkhorn_distance", "",
+                                                             cost, strength, marginal, marginal,
+                                                             cold, max_iterations, tolerance, true);
     return {loss, error, distance, grad_cost};
   }
-  auto [loss, plan, f, g, iterations, error] =
-      call<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>(
-          "rlsv_fast::_sinkhorn_forward", "", cost, strength, marginal, marginal, cold,
-          max_iterations, tolerance, true, false);
+  auto [loss, plan, f, g, iterations, error] = call<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>(
+      "rlsv_fast::_sinkhorn_forward", "", cost, strength, marginal, marginal, cold, max_iterations,
+      tolerance, true, false);
   return {loss, error, distance, torch::stable::new_empty(cost, {0, frames, frames})};
 }
 
