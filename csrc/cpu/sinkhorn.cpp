@@ -131,11 +131,9 @@ RLSV_INLINE void write_general(const Batch<T>& batch, Paths<T>& paths, const Pro
     for (int64_t i = 0; i < rows; ++i) batch.f[item * rows + i] = to_cost * path.alpha[i];
     for (int64_t j = 0; j < columns; ++j) batch.g[item * columns + j] = to_cost * path.beta[j];
   }
-  if (!batch.grad_cost) {
-    write_plan(problem, path.kernel, path.width, path.x, path.y,
-               batch.plan ? batch.plan + item * rows * columns : nullptr, batch.distance + item);
-    return;
-  }
+  write_plan(problem, path.kernel, path.width, path.x, path.y,
+             batch.plan ? batch.plan + item * rows * columns : nullptr, batch.distance + item);
+  if (!batch.grad_cost) return;
   if (!paths.system) paths.system = std::make_unique<System<T, double>>(rows, columns);
   System<T, double>& system = *paths.system;
   const Item<T> derived{problem.cost, problem.cost, rows, columns, problem.epsilon, true};
@@ -144,7 +142,6 @@ RLSV_INLINE void write_general(const Batch<T>& batch, Paths<T>& paths, const Pro
     widen(path.y + j, across);
     entry *= across * double(path.x[i]);
   });
-  batch.distance[item] = system.value();
   system.solve_general(derived);
   batch.grad_epsilon[item] =
       system.write(derived, batch.grad_cost + item * rows * columns, batch.grad_row + item * rows,

@@ -80,13 +80,6 @@ struct System {
     read(item, given, columns, [](int64_t, int64_t, Vec<W>&) {});
   }
 
-  // <P, H>.
-  RLSV_INLINE T value() const {
-    double total = 0;
-    for (int64_t i = 0; i < rows; ++i) total += double(wr[i]);
-    return T(total);
-  }
-
   template <typename From>
   RLSV_INLINE static void widen_padded(const From* from, int64_t count, Vec<W>& to, bool room) {
     if constexpr (std::is_same_v<From, W>)

@@ -139,3 +139,12 @@ def test_tiny_losses_keep_their_gradient() -> None:
     assert 0 < float(double) < 1e-19
     torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=0)
     assert relative(off_diagonal(slope), off_diagonal(true)) < 1e-4
+
+
+@both_types
+@both_paths
+def test_the_value_is_the_same_with_and_without_its_gradient(symmetric: bool, dtype: Float) -> None:
+    for size in (5, 33):
+        cost = self_cost(2, size).to(dtype)
+        alone = ops.sinkhorn_distance(cost, 0.1, symmetric=symmetric)
+        assert torch.equal(alone, gradient(cost, 0.1, symmetric=symmetric)[0])
