@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -97,28 +96,27 @@ def differentiable(
             return (None,) * ctx.inputs
         return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
 
-    def compute(*inputs: Any) -> Any:
-        return forward(*inputs)
-
-    # torch asks for it at every call, and making it anew takes longer than a small kernel.
-    compute.__signature__ = inspect.signature(compute)  # type: ignore[attr-defined]
-
     # Made by type(), because the class's name becomes that of the node in autograd graphs.
     members = {
-        "forward": staticmethod(compute),
+        "forward": staticmethod(lambda *inputs: forward(*inputs)),
         "setup_context": staticmethod(setup_context),
         "backward": staticmethod(differentiate),
     }
     function: Any = type(name, (torch.autograd.Function,), members)
     apply: Callable[..., Any] = function.apply
+    # What apply comes to after binding default arguments, of which there are none, and outside of
+    # torch.func: binding takes as long as a small kernel does.
+    apply_now: Callable[..., Any] = super(torch.autograd.Function, function).apply
 
     def call(*inputs: Any) -> Any:
         # Dynamo hands a context to a forward of variable length where nothing requires a gradient.
-        if torch.compiler.is_compiling() and not (
-            torch.is_grad_enabled()
-            and any(isinstance(value, Tensor) and value.requires_grad for value in inputs)
-        ):
-            return forward(*inputs)
-        return apply(*inputs)
+        if torch.compiler.is_compiling():
+            wanted = torch.is_grad_enabled() and any(
+                isinstance(value, Tensor) and value.requires_grad for value in inputs
+            )
+            return apply(*inputs) if wanted else forward(*inputs)
+        if torch._C._are_functorch_transforms_active():
+            return apply(*inputs)
+        return apply_now(*inputs)
 
     return call
