@@ -75,11 +75,13 @@ _SIZES = {
 }
 
 
-def _pairs(sizes: Sizes) -> int:
+def pairs(sizes: Sizes) -> int:
+    """Channels times ordered pairs of frames."""
     return sizes["B"] * sizes["C"] * sizes["T"] * (sizes["T"] - 1)
 
 
-def _numbers(times: int) -> Callable[[Sizes], float]:
+def numbers(times: int) -> Callable[[Sizes], float]:
+    """So many times the representations and their distances."""
     return lambda n: times * n["B"] * (n["C"] * n["T"] + n["T"] ** 2)
 
 
@@ -89,8 +91,8 @@ KERNELS = [
             "frame_distance_forward",
             {f"{name}, p={p}": sizes for name, sizes in _SIZES.items()},
             _arguments(p),
-            numbers=_numbers(1),
-            operations=_pairs,
+            numbers=numbers(1),
+            operations=pairs,
             target=0.6,
             target_at=[f"B=64 T=512, p={p}"],
             note="two instructions per channel and pair of the upper half",
@@ -102,8 +104,8 @@ KERNELS = [
             "frame_distance_backward",
             {f"{name}, p={p}": sizes for name, sizes in _SIZES.items()},
             _backward(p),
-            numbers=_numbers(2),
-            operations=lambda n, each=4 - p: each * _pairs(n),
+            numbers=numbers(2),
+            operations=lambda n, each=4 - p: each * pairs(n),
             note=f"read A, M and G, write dA; {4 - p} instructions per channel and ordered pair",
         )
         for p in (1, 2)

@@ -115,6 +115,8 @@ class Comparison:
         start = synced_clock()
         result = call()
         once = synced_clock() - start
+        if once < peer_clock.LEAST:
+            once = min(once, peer_clock.sample(call, 5))
         row.update(self._accuracy(run, what, result), iterations=run.iterations() or count)
         return Candidate(row, call, once, work)
 

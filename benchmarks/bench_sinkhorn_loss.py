@@ -11,7 +11,7 @@ from typing import Any
 
 import published
 import torch
-from bench_frame_distance import representation
+from bench_frame_distance import numbers, pairs, representation
 from catalogue import Benchmark, Kernel, Row, Sizes
 from shapes import LARGE_BATCH, P2
 from torch import Tensor
@@ -66,21 +66,13 @@ _SIZES = {
 }
 
 
-def _pairs(sizes: Sizes) -> int:
-    return sizes["B"] * sizes["C"] * sizes["T"] * (sizes["T"] - 1)
-
-
-def _numbers(times: int) -> Callable[[Sizes], float]:
-    return lambda n: times * n["B"] * (n["C"] * n["T"] + n["T"] ** 2)
-
-
 KERNELS = [
     Kernel(
         "sinkhorn_loss_forward",
         _SIZES,
         _forward,
-        numbers=_numbers(1),
-        operations=lambda n: _pairs(n) + 18 * n["T"] ** 2,
+        numbers=numbers(1),
+        operations=lambda n: pairs(n) + 18 * n["T"] ** 2,
         special=lambda n: n["T"] ** 2,
         note="frame_distance, and one symmetric problem with its derivative: some 18 products",
     ),
@@ -88,8 +80,8 @@ KERNELS = [
         "sinkhorn_loss_backward",
         _SIZES,
         _backward,
-        numbers=_numbers(2),
-        operations=lambda n: 3 * _pairs(n),
+        numbers=numbers(2),
+        operations=lambda n: 3 * pairs(n),
         note="the backward of frame_distance",
     ),
 ]

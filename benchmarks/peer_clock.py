@@ -58,7 +58,8 @@ class Load:
         return max(0.0, machine - own) / (elapsed * (os.cpu_count() or 1))
 
 
-def _sample(call: Callable[[], Any], calls: int) -> float:
+def sample(call: Callable[[], Any], calls: int) -> float:
+    """Seconds per call."""
     start = synced_clock()
     for _ in range(calls):
         call()
@@ -71,7 +72,7 @@ def interleaved(
     """Seconds per call of every implementation, in rounds A B C, A B C, ...
 
     Args:
-        calls: by name, the call and the seconds that it took to warm it up.
+        calls: by name, the call and the seconds that it takes.
         budget: seconds of samples per implementation: slow ones are repeated less often.
 
     Returns:
@@ -90,8 +91,10 @@ def interleaved(
 
     while waiting := [name for name in calls if wants(name)]:
         for name in waiting:
+            if repeats[name] > 1:
+                calls[name][0]()  # caches and pages that the one before took
             load.share()
-            seconds = _sample(calls[name][0], repeats[name])
+            seconds = sample(calls[name][0], repeats[name])
             samples[name].append((seconds, load.share() <= NOISE))
             spent[name] += seconds * repeats[name]
     return {name: _summary(taken, repeats[name]) for name, taken in samples.items()}
