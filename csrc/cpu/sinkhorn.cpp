@@ -26,7 +26,7 @@ namespace {
 template <typename T>
 struct Batch {
   const T *cost, *epsilon, *row, *column, *initial;  // initial is null for a cold start
-  int64_t items, rows, columns, stride;              // stride: from cost to cost, 0 if shared
+  int64_t rows, columns, stride;                     // stride: from cost to cost, 0 if shared
   int64_t max_iterations;
   double tolerance;
   bool symmetric;
@@ -213,7 +213,6 @@ std::tuple<Tensor, Tensor> solve(const Tensor& cost, const Tensor& epsilon, cons
     batch.row = read<T>(row);
     batch.column = read<T>(column);
     batch.initial = initial.size(0) > 0 ? read<T>(initial) : nullptr;
-    batch.items = items;
     batch.rows = rows;
     batch.columns = columns;
     batch.stride = cost.size(0) == items ? rows * columns : 0;
