@@ -3,6 +3,7 @@
 #pragma once
 
 #include "check.h"
+#include "frame_convolution_rules.h"
 #include "frame_distance_rules.h"
 
 namespace rlsv_fast {
@@ -94,6 +95,48 @@ inline void check_overlap_add(const Tensor& frames, int64_t hop, int64_t length)
   check_input(frames, 3, "overlap_add", "frames");
   STD_TORCH_CHECK(hop >= 1 && length >= 0,
                   "overlap_add: hop must be positive, length must not be negative");
+}
+
+// frame_convolution
+
+// Windows over frames (B, T, C); see csrc/cpu/frame_convolution.cpp.
+struct Windows {
+  int64_t batch, frames, channels, terms, dilation, tiles, advance, offset;
+
+  int64_t sequences() const { return batch * tiles * dilation; }
+  // Whether each item is one whole window of single numbers.
+  bool are_taps() const {
+    return channels == 1 && tiles == 1 && dilation == 1 && offset == 0 && terms == frames;
+  }
+};
+
+// What both transforms take; `first` and `rows` choose rows of the coefficients.
+inline void check_frame_convolution(const Tensor& tensor, const Coefficients& of, int64_t first,
+                                    int64_t rows, int64_t dilation, int64_t tiles,
+                                    int64_t advance) {
+  const char* op = "frame_convolution";
+  check_input(tensor, 3, op, "frames and spectra");
+  STD_TORCH_CHECK(of.side >= kWeights && of.side <= kOutputs, op, ": unknown side");
+  STD_TORCH_CHECK(of.points >= 0 && of.terms >= 0 && first >= 0 && rows >= 0, op,
+                  ": points, terms and rows must not be negative");
+  STD_TORCH_CHECK(dilation >= 1 && tiles >= 0 && advance >= 0, op,
+                  ": dilation must be positive, tiles and advance must not be negative");
+}
+
+// `addend` is empty for none.
+inline void check_frame_convolution_synthesis(const Tensor& spectrum, const Tensor& addend,
+                                              const Windows& shape) {
+  const char* op = "frame_convolution";
+  check_input(addend, 3, op, "addend");
+  check_same_type(spectrum, addend, op, "addend");
+  STD_TORCH_CHECK(shape.batch >= 0 && shape.frames >= 0, op,
+                  ": batch and frames must not be negative");
+  STD_TORCH_CHECK(spectrum.size(1) == shape.sequences(), op,
+                  ": spectrum must have shape (R, B q d, C)");
+  STD_TORCH_CHECK(
+      addend.numel() == 0 || (addend.size(0) == shape.batch && addend.size(1) == shape.frames &&
+                              addend.size(2) == shape.channels),
+      op, ": addend must have the shape of the result, or be empty");
 }
 
 // neg_snr and si_sdr

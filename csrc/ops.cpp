@@ -25,6 +25,14 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
   m.def("_frames(Tensor signal, int kernel_size, int hop, int count, int offset) -> Tensor");
   m.def("_overlap_add(Tensor frames, int hop, int length, int offset) -> Tensor");
 
+  m.def(
+      "_frame_convolution_analysis(Tensor signal, int side, int points, int terms, int first, "
+      "int rows, int dilation, int tiles, int advance, int offset) -> Tensor");
+  m.def(
+      "_frame_convolution_synthesis(Tensor spectrum, Tensor addend, int side, int points, "
+      "int terms, int first, int batch, int frames, int dilation, int tiles, int advance, "
+      "int offset) -> Tensor");
+
   m.def("_neg_snr_forward(Tensor estimate, Tensor target, bool batch) -> (Tensor, Tensor)");
   m.def(
       "_neg_snr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor energies, bool batch, "

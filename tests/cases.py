@@ -148,6 +148,11 @@ def _weighted_divergence(module: Any, *inputs: Tensor) -> Tensor:
     return output
 
 
+def _permuted(*axes: int) -> Callable[..., tuple[Tensor, ...]]:
+    """A weight stored with its axes in another order."""
+    return lambda frames, weight: (frames, weight.permute(*axes))
+
+
 CASES: list[Case] = [
     Case("modulated_cosines", "typical", _cosines(40, 512)),
     Case("modulated_cosines", "paper", _cosines(64, 2048)),
@@ -175,6 +180,66 @@ CASES: list[Case] = [
             modulator.expand(4, 8),
         ),
         small=True,
+    ),
+    *(
+        Case("frame_convolution", name, _normals(frames, weight), options, **more)
+        for name, frames, weight, options, more in (
+            ("typical", (3, 80, 24), (20, 5, 24), {"count": 80, "dilation": 10, "offset": 20}, {}),
+            (
+                "stored-as-conv1d",
+                (4, 173, 40),
+                (30, 40, 5),
+                {"count": 173, "dilation": 10, "offset": 20},
+                {"view": _permuted(0, 2, 1)},
+            ),
+            ("tiles", (6, 130, 16), (33, 8, 16), {"count": 123}, {}),
+            (
+                "transposed",
+                (6, 130, 33),
+                (33, 8, 16),
+                {"count": 137, "dilation": -1},
+                {"view": _permuted(2, 1, 0)},
+            ),
+            ("small", (1, 6, 2), (3, 2, 2), {"count": 5}, {"small": True}),
+            (
+                "small-reversed",
+                (1, 7, 2),
+                (2, 3, 2),
+                {"count": 9, "dilation": -2, "offset": 1},
+                {"small": True},
+            ),
+            # so many items that even tiny windows are transformed
+            (
+                "small-transformed",
+                (60, 6, 1),
+                (1, 3, 1),
+                {"count": 6, "offset": 1},
+                {"small": True},
+            ),
+            ("one-tap", (2, 9, 3), (4, 1, 3), {"count": 9}, {"small": True}),
+            ("one", (1, 1, 1), (1, 1, 1), {"count": 1}, {"small": True}),
+            ("before", (2, 9, 3), (2, 4, 3), {"count": 5, "offset": 40}, {}),
+            ("after", (2, 9, 3), (2, 4, 3), {"count": 5, "offset": -40}, {}),
+            ("more-phases-than-frames", (2, 4, 3), (2, 3, 3), {"count": 4, "dilation": 9}, {}),
+            ("no-frames", (2, 0, 3), (2, 4, 3), {"count": 5, "offset": 1}, {}),
+            ("no-count", (2, 9, 3), (2, 4, 3), {"count": 0}, {}),
+            ("no-channels", (2, 9, 0), (2, 4, 0), {"count": 5}, {}),
+            ("no-outputs", (2, 9, 3), (0, 4, 3), {"count": 5}, {}),
+            ("no-items", (0, 9, 3), (2, 4, 3), {"count": 5}, {}),
+            (
+                "strided",
+                (3, 9, 4),
+                (8, 3, 5),
+                {"count": 9, "offset": 1},
+                {
+                    "view": lambda frames, weight: (
+                        frames.transpose(0, 2)[:, :, :3],
+                        weight[::2, :, ::2],
+                    ),
+                    "small": True,
+                },
+            ),
+        )
     ),
     Case("frame_distance", "typical", _representation(2, 40, 50)),
     Case("frame_distance", "long", _representation(1, 200, 33), {"reduce": "mean"}),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsv_fast import ops
+from rlsv_fast.nn.convolution import analyse, mix_context
 from rlsv_fast.nn.initial import (
     CONVENTIONS,
     Convention,
@@ -83,27 +84,20 @@ class Encoder(nn.Module):
             signal: shape (B, N).
 
         Returns:
-            The representation, shape (B, C, ceil(N / S)), non-negative.
+            The representation, shape (B, C, ceil(N / S)), non-negative. It lies in memory as
+            (B, T, C).
 
         Raises:
             ValueError: not of shape (B, N), or a length that the kernels cannot cover.
         """
         if signal.dim() != 2:
             raise ValueError(f"encode: signal must have shape (B, N), got {tuple(signal.shape)}")
-        batch, samples = signal.shape
+        samples = signal.shape[1]
         left, _ = padding(samples, self.kernel_size, self.hop)
         count = frame_count(samples, self.hop)
-        frames = ops.frames(
-            signal, self.hop, kernel_size=self.kernel_size, count=count, offset=left
-        )
-        # One large matrix product: a quarter cheaper than conv1d on a CPU, forward and backward.
-        hidden = frames.reshape(batch * count, self.kernel_size) @ self.basis().t()
-        hidden = hidden.view(batch, count, self.components).transpose(1, 2).contiguous()
-        reach = CONTEXT_DILATION * (CONTEXT_TAPS - 1) // 2
-        context = nn.functional.conv1d(
-            hidden, self.context, padding=reach, dilation=CONTEXT_DILATION
-        )
-        return torch.relu(context + hidden)
+        hidden = analyse(signal, self.basis(), self.hop, left=left, count=count)
+        mixed = mix_context(hidden, self.context, CONTEXT_DILATION)
+        return torch.relu(mixed + hidden).transpose(1, 2)
 
     def extra_repr(self) -> str:
         """Sizes and convention, for ``print(model)``."""

@@ -3,6 +3,7 @@
 Every operator has a twin of the same name and signature in :mod:`rlsv_fast.reference`.
 """
 
+from rlsv_fast.ops.frame_convolution import frame_convolution
 from rlsv_fast.ops.frame_distance import frame_distance
 from rlsv_fast.ops.modulated_cosines import modulated_cosines
 from rlsv_fast.ops.neg_snr import neg_snr
@@ -16,6 +17,7 @@ from rlsv_fast.ops.total_variation import total_variation
 
 __all__ = [
     "SinkhornResult",
+    "frame_convolution",
     "frame_distance",
     "frames",
     "modulated_cosines",

@@ -1,5 +1,6 @@
 """Every operator of :mod:`rlsv_fast.ops` in plain PyTorch: specification, oracle and baseline."""
 
+from rlsv_fast.reference.frame_convolution import frame_convolution
 from rlsv_fast.reference.frame_distance import frame_distance
 from rlsv_fast.reference.modulated_cosines import modulated_cosines
 from rlsv_fast.reference.neg_snr import neg_snr
@@ -11,6 +12,7 @@ from rlsv_fast.reference.sinkhorn_loss import sinkhorn_loss
 from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
+    "frame_convolution",
     "frame_distance",
     "frames",
     "modulated_cosines",

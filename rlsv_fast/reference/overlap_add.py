@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def _window(signal: Tensor, start: int, stop: int) -> Tensor:
+def window(signal: Tensor, start: int, stop: int) -> Tensor:
     """Samples ``start`` .. ``stop - 1`` of the last axis, zero outside the signal."""
     first, last = (min(max(edge, 0), signal.shape[-1]) for edge in (start, stop))
     left = min(max(-start, 0), stop - start)
@@ -17,7 +17,7 @@ def _window(signal: Tensor, start: int, stop: int) -> Tensor:
 
 def frames(signal: Tensor, hop: int, *, kernel_size: int, count: int, offset: int = 0) -> Tensor:
     """See :func:`rlsv_fast.ops.frames`."""
-    support = _window(signal, -offset, count * hop + kernel_size - offset)
+    support = window(signal, -offset, count * hop + kernel_size - offset)
     return support.unfold(-1, kernel_size, hop)[:, :count].contiguous()
 
 
@@ -28,4 +28,4 @@ def overlap_add(frames: Tensor, hop: int, *, length: int, offset: int = 0) -> Te
     sample = starts[:, None] + torch.arange(kernel_size, device=frames.device)
     support = frames.new_zeros(batch, count * hop + kernel_size)
     support = support.index_add(1, sample.flatten(), frames.flatten(1))
-    return _window(support, offset, offset + length)
+    return window(support, offset, offset + length)

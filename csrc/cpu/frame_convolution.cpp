@@ -1,0 +1,273 @@
+// The two transforms of short convolutions over frames (formulas:
+// rlsv_fast/ops/frame_convolution.py). Windows of `terms` frames, dilation d apart, start every
+// `advance` of them; q windows ("tiles") and d phases make the S = B q d sequences s = (b q + tile)
+// d + phase:
+//   analysis:   X[r, s, c] = sum_k M[r, k] x[b, t(s, k), c]                 x = 0 outside its
+//   frames synthesis:  y[b, t, c] = a[b, t, c] + sum_{s, k : t(s, k) = t} sum_r M[k, r] X[r, s, c]
+// with t(s, k) = phase + d (tile advance + k) - offset. With one matrix and its transpose they are
+// adjoint to each other. Where c is one number (kernels with their taps innermost) the vectors run
+// over s instead.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "operands.h"
+
+#define RLSV_KERNEL_FILE "cpu/frame_convolution.cpp"
+#include "each_simd.h"
+#include "simd.h"
+
+namespace rlsv_fast::RLSV_PASS {
+namespace {
+
+// Sums kept in registers: kRows of kVectors vectors, half of those there are.
+constexpr int64_t kRows = 4;
+constexpr int64_t kVectors = RLSV_VECTOR_BYTES == 64 ? 4 : 2;
+template <typename T>
+constexpr int64_t kWidth = kVectors * kLanes<T>;
+
+// out[r][lane] = sum_k matrix[r, k] in[k][lane], both `kWidth` wide; count rows, at most kRows.
+template <typename T, int64_t count>
+RLSV_INLINE void multiply_rows(const T* matrix, int64_t terms, const T* in, T* out) {
+  Vec<T> sums[count][kVectors] = {};
+  for (int64_t k = 0; k < terms; ++k) {
+    Vec<T> term[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) load(in + k * kWidth<T> + v * kLanes<T>, term[v]);
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < count; ++r)
+#pragma GCC unroll 4
+      for (int64_t v = 0; v < kVectors; ++v) sums[r][v] += matrix[r * terms + k] * term[v];
+  }
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t v = 0; v < kVectors; ++v)
+      store<T>(sums[r][v], out + r * kWidth<T> + v * kLanes<T>);
+}
+
+template <typename T>
+RLSV_INLINE void multiply(const T* matrix, int64_t rows, int64_t terms, const T* in, T* out) {
+  int64_t r = 0;
+  for (; r + kRows <= rows; r += kRows)
+    multiply_rows<T, kRows>(matrix + r * terms, terms, in, out + r * kWidth<T>);
+  for (; r < rows; ++r) multiply_rows<T, 1>(matrix + r * terms, terms, in, out + r * kWidth<T>);
+}
+
+// Up to kWidth numbers, filled up with zeros.
+template <typename T>
+RLSV_INLINE void copy_in(const T* from, int64_t count, T* to) {
+  if (count >= kWidth<T>) {
+    std::memcpy(to, from, kWidth<T> * sizeof(T));
+  } else {
+    std::memcpy(to, from, count * sizeof(T));
+    std::fill(to + count, to + kWidth<T>, T(0));
+  }
+}
+
+template <typename T>
+RLSV_INLINE void copy_out(const T* from, int64_t count, T* to) {
+  std::memcpy(to, from, std::min(count, kWidth<T>) * sizeof(T));
+}
+
+template <typename T>
+RLSV_INLINE void add_out(const T* from, int64_t count, T* to) {
+  for (int64_t v = 0; v < kWidth<T> && v < count; v += kLanes<T>) {
+    Vec<T> more, sum;
+    load(from + v, more);
+    load_part(to + v, count - v, sum);
+    store_part<T>(sum + more, count - v, to + v);
+  }
+}
+
+// Rows [first, first + rows) of a matrix of coefficients, (rows, terms) or transposed.
+template <typename T>
+std::vector<T> make_matrix(const Coefficients& of, int64_t first, int64_t rows, bool transposed) {
+  std::vector<double> cosines(of.points), sines(of.points);
+  for (int64_t turn = 0; turn < of.points; ++turn) {
+    const double angle = 6.283185307179586476925 * double(turn) / double(of.points);
+    cosines[turn] = std::cos(angle);
+    sines[turn] = std::sin(angle);
+  }
+  std::vector<T> matrix(rows * of.terms);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t k = 0; k < of.terms; ++k) {
+      const Term<double> term = coefficient<double>(of, first + row, k);
+      const double value = of.points == 0
+                               ? term.cosine
+                               : term.cosine * cosines[term.turn] + term.sine * sines[term.turn];
+      matrix[transposed ? k * rows + row : row * of.terms + k] = T(value);
+    }
+  }
+  return matrix;
+}
+
+// Sequences [begin, end) in blocks of channels.
+template <typename T>
+RLSV_INLINE void analyse(const Windows& shape, const T* matrix, int64_t rows, const T* signal,
+                         T* result, int64_t begin, int64_t end) {
+  std::vector<T> in(shape.terms * kWidth<T>), out(rows * kWidth<T>);
+  const int64_t sequences = shape.sequences();
+  for (int64_t s = begin; s < end; ++s) {
+    const int64_t phase = s % shape.dilation, tile = s / shape.dilation % shape.tiles;
+    const int64_t first = phase + shape.dilation * tile * shape.advance - shape.offset;
+    const T* item = signal + s / (shape.dilation * shape.tiles) * shape.frames * shape.channels;
+    for (int64_t c = 0; c < shape.channels; c += kWidth<T>) {
+      const int64_t count = shape.channels - c;
+      for (int64_t k = 0; k < shape.terms; ++k) {
+        const int64_t t = first + shape.dilation * k;
+        T* to = in.data() + k * kWidth<T>;
+        if (t >= 0 && t < shape.frames)
+          copy_in(item + t * shape.channels + c, count, to);
+        else
+          std::fill(to, to + kWidth<T>, T(0));
+      }
+      multiply(matrix, rows, shape.terms, in.data(), out.data());
+      for (int64_t r = 0; r < rows; ++r)
+        copy_out(out.data() + r * kWidth<T>, count,
+                 result + (r * sequences + s) * shape.channels + c);
+    }
+  }
+}
+
+// Items and phases [begin, end), all tiles of one in turn: they may overlap.
+template <typename T>
+RLSV_INLINE void synthesise(const Windows& shape, const T* matrix, int64_t rows, const T* spectrum,
+                            const T* addend, T* result, int64_t begin, int64_t end) {
+  std::vector<T> in(rows * kWidth<T>), out(shape.terms * kWidth<T>);
+  const int64_t sequences = shape.sequences();
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t phase = i % shape.dilation, item = i / shape.dilation;
+    const int64_t base = item * shape.frames * shape.channels;
+    // Frames of this phase: those that a window reaches are added to, so all begin as the addend.
+    const int64_t least =
+        ((phase - shape.offset) % shape.dilation + shape.dilation) % shape.dilation;
+    for (int64_t t = least; t < shape.frames; t += shape.dilation) {
+      T* row = result + base + t * shape.channels;
+      if (addend)
+        std::memcpy(row, addend + base + t * shape.channels, shape.channels * sizeof(T));
+      else
+        std::fill(row, row + shape.channels, T(0));
+    }
+    for (int64_t tile = 0; tile < shape.tiles; ++tile) {
+      const int64_t s = (item * shape.tiles + tile) * shape.dilation + phase;
+      const int64_t first = phase + shape.dilation * tile * shape.advance - shape.offset;
+      for (int64_t c = 0; c < shape.channels; c += kWidth<T>) {
+        const int64_t count = shape.channels - c;
+        for (int64_t r = 0; r < rows; ++r)
+          copy_in(spectrum + (r * sequences + s) * shape.channels + c, count,
+                  in.data() + r * kWidth<T>);
+        multiply(matrix, shape.terms, rows, in.data(), out.data());
+        for (int64_t k = 0; k < shape.terms; ++k) {
+          const int64_t t = first + shape.dilation * k;
+          if (t >= 0 && t < shape.frames)
+            add_out(out.data() + k * kWidth<T>, count, result + base + t * shape.channels + c);
+        }
+      }
+    }
+  }
+}
+
+// One channel, one window per item and no dilation: blocks [begin, end) of kWidth items.
+template <typename T>
+RLSV_INLINE void analyse_taps(const Windows& shape, const T* matrix, int64_t rows, const T* signal,
+                              T* result, int64_t begin, int64_t end) {
+  std::vector<T> in(shape.terms * kWidth<T>), out(rows * kWidth<T>);
+  for (int64_t block = begin; block < end; ++block) {
+    const int64_t s = block * kWidth<T>, count = std::min(shape.batch - s, kWidth<T>);
+    const T* from = signal + s * shape.frames;
+    for (int64_t lane = 0; lane < count; ++lane)
+      for (int64_t k = 0; k < shape.terms; ++k)
+        in[k * kWidth<T> + lane] = from[lane * shape.frames + k];
+    multiply(matrix, rows, shape.terms, in.data(), out.data());
+    for (int64_t r = 0; r < rows; ++r)
+      copy_out(out.data() + r * kWidth<T>, count, result + r * shape.batch + s);
+  }
+}
+
+template <typename T>
+RLSV_INLINE void synthesise_taps(const Windows& shape, const T* matrix, int64_t rows,
+                                 const T* spectrum, const T* addend, T* result, int64_t begin,
+                                 int64_t end) {
+  std::vector<T> in(rows * kWidth<T>), out(shape.terms * kWidth<T>);
+  for (int64_t block = begin; block < end; ++block) {
+    const int64_t s = block * kWidth<T>, count = std::min(shape.batch - s, kWidth<T>);
+    for (int64_t r = 0; r < rows; ++r)
+      copy_in(spectrum + r * shape.batch + s, count, in.data() + r * kWidth<T>);
+    multiply(matrix, shape.terms, rows, in.data(), out.data());
+    for (int64_t lane = 0; lane < count; ++lane) {
+      const int64_t at = (s + lane) * shape.frames;
+      for (int64_t k = 0; k < shape.terms; ++k)
+        result[at + k] = out[k * kWidth<T> + lane] + (addend ? addend[at + k] : T(0));
+    }
+  }
+}
+
+Tensor frame_convolution_analysis(const Tensor& signal, int64_t side, int64_t points, int64_t terms,
+                                  int64_t first, int64_t rows, int64_t dilation, int64_t tiles,
+                                  int64_t advance, int64_t offset) {
+  const Coefficients of{side, points, terms};
+  check_frame_convolution(signal, of, first, rows, dilation, tiles, advance);
+  const Windows shape{signal.size(0), signal.size(1), signal.size(2), terms,
+                      dilation,       tiles,          advance,        offset};
+  Tensor result = torch::stable::new_empty(signal, {rows, shape.sequences(), shape.channels});
+  if (result.numel() == 0) return result;
+  dispatch_floating(signal, "frame_convolution", [&](auto zero) {
+    using T = decltype(zero);
+    const std::vector<T> matrix = make_matrix<T>(of, first, rows, false);
+    const T* in = read<T>(signal);
+    T* out = write<T>(result);
+    const int64_t cost = rows * terms * (shape.channels / kLanes<T> + 1);
+    if (shape.are_taps()) {
+      parallel((shape.batch + kWidth<T> - 1) / kWidth<T>, cost * kVectors,
+               [&](int64_t begin, int64_t end) {
+                 analyse_taps(shape, matrix.data(), rows, in, out, begin, end);
+               });
+    } else {
+      parallel(shape.sequences(), cost, [&](int64_t begin, int64_t end) {
+        analyse(shape, matrix.data(), rows, in, out, begin, end);
+      });
+    }
+  });
+  return result;
+}
+
+Tensor frame_convolution_synthesis(const Tensor& spectrum, const Tensor& addend, int64_t side,
+                                   int64_t points, int64_t terms, int64_t first, int64_t batch,
+                                   int64_t frames, int64_t dilation, int64_t tiles, int64_t advance,
+                                   int64_t offset) {
+  const Coefficients of{side, points, terms};
+  const int64_t rows = spectrum.size(0);
+  check_frame_convolution(spectrum, of, first, rows, dilation, tiles, advance);
+  const Windows shape{batch, frames, spectrum.size(2), terms, dilation, tiles, advance, offset};
+  check_frame_convolution_synthesis(spectrum, addend, shape);
+  Tensor result = torch::stable::new_empty(spectrum, {batch, frames, shape.channels});
+  if (result.numel() == 0) return result;
+  dispatch_floating(spectrum, "frame_convolution", [&](auto zero) {
+    using T = decltype(zero);
+    const std::vector<T> matrix = make_matrix<T>(of, first, rows, true);
+    const T* in = read<T>(spectrum);
+    const T* start = addend.numel() ? read<T>(addend) : nullptr;
+    T* out = write<T>(result);
+    const int64_t cost = rows * terms * (shape.channels / kLanes<T> + 1);
+    if (shape.are_taps()) {
+      parallel((batch + kWidth<T> - 1) / kWidth<T>, cost * kVectors,
+               [&](int64_t begin, int64_t end) {
+                 synthesise_taps(shape, matrix.data(), rows, in, start, out, begin, end);
+               });
+    } else {
+      parallel(batch * dilation, cost * tiles, [&](int64_t begin, int64_t end) {
+        synthesise(shape, matrix.data(), rows, in, start, out, begin, end);
+      });
+    }
+  });
+  return result;
+}
+
+}  // namespace
+}  // namespace rlsv_fast::RLSV_PASS
+
+#if defined(RLSV_LAST_PASS)
+STABLE_TORCH_LIBRARY_IMPL(rlsv_fast, CPU, m) {
+  using namespace rlsv_fast;
+  RLSV_IMPL(m, "_frame_convolution_analysis", frame_convolution_analysis);
+  RLSV_IMPL(m, "_frame_convolution_synthesis", frame_convolution_synthesis);
+}
+#endif

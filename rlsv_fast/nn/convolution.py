@@ -1,0 +1,119 @@
+"""The model's three convolutions, each in the way that is fastest where it runs.
+
+Frames come before channels here, (B, T, C): rows of matrix products.
+
+- float32 and float64 on a CPU: :func:`rlsv_fast.ops.frame_convolution`, a third of the products.
+- under autocast, and on other devices: whole matrix products, which half types and tensor cores
+  multiply several times faster than a CPU's float32 units.
+
+``benchmarks/bench_step.py`` times both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rlsv_fast import ops
+
+# Kernels of more hops are as good as unrelated to their frames: a transform saves little.
+_MOST_TAPS = 16
+
+
+def analyse(signal: Tensor, kernels: Tensor, hop: int, *, left: int, count: int) -> Tensor:
+    """Strided convolution of a waveform.
+
+    Args:
+        signal: shape (B, N).
+        kernels: shape (C, L).
+        hop: S.
+        left: zeros before the first sample.
+        count: T, number of frames.
+
+    Returns:
+        Shape (B, T, C).
+    """
+    length = kernels.shape[1]
+    if _half(signal):
+        right = (count - 1) * hop + length - left - signal.shape[1]
+        # cast before the frames are copied out: half the memory
+        padded = functional.pad(signal.to(_autocast_type(signal)), (left, right))
+        return padded.unfold(1, length, hop) @ kernels.t()
+    taps = -(-length // hop)
+    if not _transforms(signal, taps):
+        frames = ops.frames(signal, hop, kernel_size=length, count=count, offset=left)
+        return frames @ kernels.t()
+    blocks = ops.frames(signal, hop, kernel_size=hop, count=count + taps - 1, offset=left)
+    return ops.frame_convolution(blocks, _in_hops(kernels, hop), count=count)
+
+
+def mix_context(hidden: Tensor, context: Tensor, dilation: int) -> Tensor:
+    """Dilated convolution over frames, centred, as many as there were.
+
+    Args:
+        hidden: shape (B, T, C).
+        context: shape (C', C, K), K odd.
+        dilation: frames between its taps.
+
+    Returns:
+        Shape (B, T, C').
+    """
+    taps, count = context.shape[2], hidden.shape[1]
+    reach = dilation * (taps - 1) // 2
+    if _half(hidden):
+        hidden = hidden.to(_autocast_type(hidden))
+        padded = functional.pad(hidden, (0, 0, reach, reach))
+        columns = [padded[:, dilation * tap : dilation * tap + count] for tap in range(taps)]
+        return torch.cat(columns, -1) @ context.transpose(1, 2).flatten(1).t()
+    if not _transforms(hidden, taps):
+        mixed = functional.conv1d(
+            hidden.transpose(1, 2).contiguous(), context, padding=reach, dilation=dilation
+        )
+        return mixed.transpose(1, 2)
+    return ops.frame_convolution(
+        hidden, context.transpose(1, 2), count=count, dilation=dilation, offset=reach
+    )
+
+
+def synthesise(frames: Tensor, kernels: Tensor, hop: int, *, left: int, length: int) -> Tensor:
+    """Transposed strided convolution to a waveform.
+
+    Args:
+        frames: shape (B, T, C).
+        kernels: shape (C, L).
+        hop: S.
+        left: samples cropped at the start.
+        length: N, samples of the result.
+
+    Returns:
+        Shape (B, N), float32 or float64.
+    """
+    taps = -(-kernels.shape[1] // hop)
+    if _half(frames) or not _transforms(frames, taps):
+        # one product and an overlap-add: conv_transpose1d takes a third longer on a CPU
+        return ops.overlap_add(frames @ kernels, hop, length=length, offset=left)
+    weight = _in_hops(kernels, hop).permute(2, 1, 0)
+    count = frames.shape[1] + taps - 1
+    blocks = ops.frame_convolution(frames, weight, count=count, dilation=-1)
+    return ops.overlap_add(blocks, hop, length=length, offset=left)
+
+
+def _in_hops(kernels: Tensor, hop: int) -> Tensor:
+    """Kernels (C, L) as taps of one hop each, (C, ceil(L / S), S)."""
+    missing = -kernels.shape[1] % hop
+    if missing:
+        kernels = functional.pad(kernels, (0, missing))
+    return kernels.reshape(kernels.shape[0], -1, hop)
+
+
+def _half(tensor: Tensor) -> bool:
+    return torch.is_autocast_enabled(tensor.device.type)
+
+
+def _autocast_type(tensor: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype(tensor.device.type)
+
+
+def _transforms(tensor: Tensor, taps: int) -> bool:
+    return tensor.device.type == "cpu" and taps <= _MOST_TAPS
