@@ -1,10 +1,12 @@
 """The whole training step at P2 size: this library against the published mathematics in PyTorch.
 
-A step is forward, backward and Adam on one batch. Both sides compute the published code's
-conventions; L_A regularises by total variation, L_B by the Sinkhorn distance. On a GPU
-"reference" is the library's own step on its plain PyTorch operators. Peak memory on the CPU is
-that of a process of its own (peak resident size minus the idle size after imports and model
-set-up), on a GPU that of the allocator above what the model holds.
+A step is forward, backward and Adam on one batch. All sides compute the published code's
+conventions; L_A regularises by total variation, L_B by the Sinkhorn distance. "plain convolutions"
+is this library without its short convolutions by transform, "bfloat16" with its matrix products in
+that type; "products" are the step's matrix products alone (products.py). On a GPU "reference" is
+the library's own step on its plain PyTorch operators. Peak memory on the CPU is that of a process
+of its own (peak resident size minus the idle size after imports and model set-up), on a GPU that of
+the allocator above what the model holds.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import products
 import published
 import torch
 from catalogue import Row
@@ -28,22 +31,23 @@ from rlsv_fast import ops, reference
 
 WEIGHT, EPSILON = 0.5, 1.3
 OBJECTIVES = {"L_A": "total-variation", "L_B": "sinkhorn"}
+Sizes = Mapping[str, int]
 Step = Callable[[], Any]
 
 
-def _voice_and_accompaniment(device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _voice_and_accompaniment(sizes: Sizes, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(218)
-    noise = 0.1 * torch.randn(2, P2["B"], P2["N"], generator=generator)
+    noise = 0.1 * torch.randn(2, sizes["B"], sizes["N"], generator=generator)
     voice, accompaniment = noise.to(device)
     return voice, accompaniment
 
 
-def fused_step(objective: str, device: str) -> Step:
+def fused_step(objective: str, device: str, sizes: Sizes = P2, precision: str = "float32") -> Step:
     """The trainer's own step, as `rlsv-fast train` runs it."""
     from rlsv_fast.data import PreparedTrack, SegmentStore  # needs soundfile
     from rlsv_fast.training import Trainer, resolve
 
-    voice, accompaniment = _voice_and_accompaniment(device)
+    voice, accompaniment = _voice_and_accompaniment(sizes, device)
     config = resolve(
         "p2",
         overrides=[
@@ -51,18 +55,41 @@ def fused_step(objective: str, device: str) -> Step:
             f"loss.representation={OBJECTIVES[objective]}",
             f"loss.weight={WEIGHT}",
             f"loss.epsilon={EPSILON}",
+            f"model.components={sizes['C']}",
+            f"model.kernel_size={sizes['L']}",
+            f"model.hop={sizes['S']}",
+            f"data.segment_length={sizes['N']}",
+            "data.overlap=0",
+            f"training.batch_size={sizes['B']}",
+            f"training.precision={precision}",
         ],
     )
     sources = [source.reshape(-1).cpu().numpy() for source in (voice, accompaniment)]
     track = PreparedTrack("noise", 44100, sources[0] + sources[1], *sources)
-    store = SegmentStore([track], P2["N"], 0)
+    store = SegmentStore([track], sizes["N"], 0)
     trainer = Trainer(config, store, Path("unused"), device=torch.device(device))
     return lambda: trainer.step(voice, accompaniment)
 
 
-def reference_step(objective: str, device: str) -> Step:
+def plain_step(objective: str, device: str, sizes: Sizes = P2) -> Step:
+    """The same with every multiplication of the convolutions."""
+    step = fused_step(objective, device, sizes)
+
+    def run() -> Any:
+        with patch("rlsv_fast.nn.convolution._transforms", lambda *_: False):
+            return step()
+
+    return run
+
+
+def half_step(objective: str, device: str, sizes: Sizes = P2) -> Step:
+    """The same in bfloat16."""
+    return fused_step(objective, device, sizes, "bfloat16")
+
+
+def reference_step(objective: str, device: str, sizes: Sizes = P2) -> Step:
     """The same on the plain PyTorch operators."""
-    step = fused_step(objective, device)
+    step = fused_step(objective, device, sizes)
     plain = {name: getattr(reference, name) for name in reference.__all__}
 
     def run() -> Any:
@@ -72,10 +99,10 @@ def reference_step(objective: str, device: str) -> Step:
     return run
 
 
-def published_step(objective: str, device: str) -> Step:
+def published_step(objective: str, device: str, sizes: Sizes = P2) -> Step:
     """The peer: see published.py."""
-    voice, accompaniment = _voice_and_accompaniment(device)
-    model = published.PublishedModel(P2["C"], P2["L"], P2["S"], P2["N"]).to(device)
+    voice, accompaniment = _voice_and_accompaniment(sizes, device)
+    model = published.PublishedModel(*(sizes[axis] for axis in "CLSN")).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     return lambda: published.step(
         model,
@@ -87,8 +114,34 @@ def published_step(objective: str, device: str) -> Step:
     )
 
 
-PEERS = {"fused": fused_step, "published": published_step}
+def floor(objective: str, device: str, sizes: Sizes = P2) -> Step:
+    """The matrix products of either objective in float32."""
+    return products.products(sizes, torch.float32, device)
+
+
+def half_floor(objective: str, device: str, sizes: Sizes = P2) -> Step:
+    """The same in bfloat16."""
+    return products.products(sizes, torch.bfloat16, device)
+
+
+PEERS: dict[str, Callable[..., Step]] = {
+    "fused": fused_step,
+    "fused, plain convolutions": plain_step,
+    "fused, bfloat16": half_step,
+    "published": published_step,
+    "products": floor,
+    "products, bfloat16": half_floor,
+}
 CUDA_PEERS = {**PEERS, "reference": reference_step}
+del CUDA_PEERS["fused, plain convolutions"]  # what a GPU computes anyway
+
+
+def peak_memory(peer: str, objective: str) -> float:
+    """GB that steps need above the process at rest, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, peer, objective], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
 
 
 @dataclass(frozen=True)
@@ -120,13 +173,7 @@ class StepRow:
             for _ in range(3):
                 run()
             return {"peak_memory_gb": (torch.cuda.max_memory_allocated() - idle) / 1e9}
-        done = subprocess.run(
-            [sys.executable, __file__, self.peer, self.objective],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return {"peak_memory_gb": float(done.stdout)}
+        return {"peak_memory_gb": peak_memory(self.peer, self.objective)}
 
     def __str__(self) -> str:
         """Identify it in a list of tests."""
@@ -158,8 +205,8 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def _peak_memory(peer: str, objective: str) -> float:
-    """GB that three steps need above the process at rest."""
+def _peak_memory_here(peer: str, objective: str) -> float:
+    """What three steps need in this process."""
     step = PEERS[peer](objective, "cpu")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     idle = _resident("VmRSS")
@@ -169,4 +216,4 @@ def _peak_memory(peer: str, objective: str) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_peak_memory(*sys.argv[1:])))
+    print(json.dumps(_peak_memory_here(*sys.argv[1:])))

@@ -10,11 +10,7 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define RLSV_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define RLSV_HOST_DEVICE __attribute__((always_inline)) inline
-#endif
+#include "host_device.h"
 
 namespace rlsv_fast {
 

@@ -62,7 +62,8 @@ def mix_context(hidden: Tensor, context: Tensor, dilation: int) -> Tensor:
     taps, count = context.shape[2], hidden.shape[1]
     reach = dilation * (taps - 1) // 2
     if _half(hidden):
-        hidden = hidden.to(_autocast_type(hidden))
+        # cast before what is copied: half the memory
+        hidden, context = (tensor.to(_autocast_type(tensor)) for tensor in (hidden, context))
         padded = functional.pad(hidden, (0, 0, reach, reach))
         columns = [padded[:, dilation * tap : dilation * tap + count] for tap in range(taps)]
         return torch.cat(columns, -1) @ context.transpose(1, 2).flatten(1).t()

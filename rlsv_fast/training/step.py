@@ -68,8 +68,10 @@ def training_losses(
     if mixture is None:
         of_voice = regularised = model.encode(noisy)
     else:
-        # chunk, not two slices: its backward is one concatenation, theirs two padded sums
-        of_voice, regularised = model.encode(torch.cat([noisy, mixture])).chunk(2)
+        # chunk, not two slices: its backward is one concatenation, theirs two padded sums; frames
+        # first, as they lie in memory
+        halves = model.encode(torch.cat([noisy, mixture])).transpose(1, 2).chunk(2)
+        of_voice, regularised = (half.transpose(1, 2) for half in halves)
     estimate = model.decode(of_voice, length=voice.shape[-1])
     reconstruction = losses.reconstruction(estimate, voice)
     representation = losses.represent(regularised, model)
