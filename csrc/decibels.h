@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "turns.h"  // RLSV_HOST_DEVICE
+#include "host_device.h"
 
 namespace rlsv_fast {
 

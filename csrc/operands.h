@@ -119,8 +119,9 @@ inline void check_frame_convolution(const Tensor& tensor, const Coefficients& of
   STD_TORCH_CHECK(of.side >= kWeights && of.side <= kOutputs, op, ": unknown side");
   STD_TORCH_CHECK(of.points >= 0 && of.terms >= 0 && first >= 0 && rows >= 0, op,
                   ": points, terms and rows must not be negative");
-  STD_TORCH_CHECK(dilation >= 1 && tiles >= 0 && advance >= 0, op,
-                  ": dilation must be positive, tiles and advance must not be negative");
+  STD_TORCH_CHECK(dilation >= 1 && tiles >= 0 && advance >= 0 && advance <= of.terms, op,
+                  ": dilation must be positive, tiles must not be negative, windows must not leave "
+                  "gaps");
 }
 
 // `addend` is empty for none.

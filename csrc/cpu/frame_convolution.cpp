@@ -67,13 +67,15 @@ RLSV_INLINE void copy_out(const T* from, int64_t count, T* to) {
   std::memcpy(to, from, std::min(count, kWidth<T>) * sizeof(T));
 }
 
+// to = from + more; without `more` a copy.
 template <typename T>
-RLSV_INLINE void add_out(const T* from, int64_t count, T* to) {
+RLSV_INLINE void add_out(const T* from, const T* more, int64_t count, T* to) {
+  if (!more) return copy_out(from, count, to);
   for (int64_t v = 0; v < kWidth<T> && v < count; v += kLanes<T>) {
-    Vec<T> more, sum;
-    load(from + v, more);
-    load_part(to + v, count - v, sum);
-    store_part<T>(sum + more, count - v, to + v);
+    Vec<T> first, second;
+    load(from + v, first);
+    load_part(more + v, count - v, second);
+    store_part<T>(first + second, count - v, to + v);
   }
 }
 
@@ -127,6 +129,9 @@ RLSV_INLINE void analyse(const Windows& shape, const T* matrix, int64_t rows, co
   }
 }
 
+// The least t >= 0 that differs from `value` by a multiple of `step`.
+RLSV_INLINE int64_t wrapped(int64_t value, int64_t step) { return (value % step + step) % step; }
+
 // Items and phases [begin, end), all tiles of one in turn: they may overlap.
 template <typename T>
 RLSV_INLINE void synthesise(const Windows& shape, const T* matrix, int64_t rows, const T* spectrum,
@@ -135,20 +140,24 @@ RLSV_INLINE void synthesise(const Windows& shape, const T* matrix, int64_t rows,
   const int64_t sequences = shape.sequences();
   for (int64_t i = begin; i < end; ++i) {
     const int64_t phase = i % shape.dilation, item = i / shape.dilation;
-    const int64_t base = item * shape.frames * shape.channels;
-    // Frames of this phase: those that a window reaches are added to, so all begin as the addend.
-    const int64_t least =
-        ((phase - shape.offset) % shape.dilation + shape.dilation) % shape.dilation;
-    for (int64_t t = least; t < shape.frames; t += shape.dilation) {
-      T* row = result + base + t * shape.channels;
-      if (addend)
-        std::memcpy(row, addend + base + t * shape.channels, shape.channels * sizeof(T));
+    T* to = result + item * shape.frames * shape.channels;
+    const T* start = addend ? addend + item * shape.frames * shape.channels : nullptr;
+    const int64_t begin_t = phase - shape.offset;  // of the first window
+    const int64_t end_t =
+        begin_t + shape.dilation * ((shape.tiles - 1) * shape.advance + shape.terms);
+    for (int64_t t = wrapped(begin_t, shape.dilation); t < shape.frames; t += shape.dilation) {
+      if (shape.tiles > 0 && t >= begin_t && t < end_t) continue;  // a window writes it
+      T* row = to + t * shape.channels;
+      if (start)
+        std::memcpy(row, start + t * shape.channels, shape.channels * sizeof(T));
       else
         std::fill(row, row + shape.channels, T(0));
     }
     for (int64_t tile = 0; tile < shape.tiles; ++tile) {
       const int64_t s = (item * shape.tiles + tile) * shape.dilation + phase;
-      const int64_t first = phase + shape.dilation * tile * shape.advance - shape.offset;
+      const int64_t first = begin_t + shape.dilation * tile * shape.advance;
+      // What the window before has written is added to.
+      const int64_t written = tile == 0 ? 0 : shape.terms - shape.advance;
       for (int64_t c = 0; c < shape.channels; c += kWidth<T>) {
         const int64_t count = shape.channels - c;
         for (int64_t r = 0; r < rows; ++r)
@@ -157,8 +166,10 @@ RLSV_INLINE void synthesise(const Windows& shape, const T* matrix, int64_t rows,
         multiply(matrix, shape.terms, rows, in.data(), out.data());
         for (int64_t k = 0; k < shape.terms; ++k) {
           const int64_t t = first + shape.dilation * k;
-          if (t >= 0 && t < shape.frames)
-            add_out(out.data() + k * kWidth<T>, count, result + base + t * shape.channels + c);
+          if (t < 0 || t >= shape.frames) continue;
+          const int64_t at = t * shape.channels + c;
+          const T* more = k < written ? to + at : start ? start + at : nullptr;
+          add_out(out.data() + k * kWidth<T>, more, count, to + at);
         }
       }
     }
