@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -54,10 +53,15 @@ def musdb_like(folder: Path, sample_rate: int) -> list[PreparedTrack]:
     ]
 
 
-def resident() -> float:
-    """MB that the process holds."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def resident() -> dict[str, float]:
+    """MB that the process holds: in all, and without the pages of mapped files.
+
+    The kernel takes those back when it wants, and they grow until every segment has been used.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    sizes = dict(line.split(":") for line in lines if line.startswith(("VmRSS", "RssAnon")))
+    names = {"VmRSS": "resident", "RssAnon": "resident, not of files"}
+    return {names[key]: int(value.split()[0]) * 1024 / 1e6 for key, value in sizes.items()}
 
 
 class Memory:
@@ -78,7 +82,7 @@ class Memory:
             sample = {
                 "step": record["step"],
                 "seconds": time.perf_counter() - self._begin,
-                "resident": resident(),
+                **resident(),
             }
             if self._cuda is not None:
                 sample["device"] = torch.cuda.memory_reserved(self._cuda) / 1e6
