@@ -127,6 +127,22 @@ def test_resume_and_seed(run: Path, root: Path, tmp_path: Path) -> None:
     assert not first.tensors["model.encoder.kernels"].equal(second.tensors["model.encoder.kernels"])
 
 
+def test_epochs_and_the_end_are_told_unless_quiet(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*SETTINGS[:-1], "--set=training.epochs=2"]
+    arguments = ["train", f"--root={root}", *settings]
+    assert main([*arguments, f"--out={tmp_path / 'told'}"]) == 0
+    told = capsys.readouterr()
+    for start in ("epoch 1: reconstruction ", "epoch 2: reconstruction ", "step "):
+        (line,) = (line for line in told.err.splitlines() if line.startswith(start))
+        for part in ("steps/s", "segments/s", "waited for data", "decoder", "peak memory"):
+            assert part in line
+    assert main([*arguments, "-q", f"--out={tmp_path / 'quiet'}"]) == 0
+    quiet = capsys.readouterr()
+    assert told.out == quiet.out == quiet.err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
@@ -140,6 +156,7 @@ def test_resume_and_seed(run: Path, root: Path, tmp_path: Path) -> None:
         ("train --root={root} --set=model.hop=0", "--set: model.hop must be"),
         ("train --root={root} --set=model.hopp=1", "did you mean 'model.hop'"),
         ("train --root={root} --seed=-1", "training.seed must be an integer"),
+        ("train --root={root} --set=training.cuda_graph=on -d cpu", "needs a CUDA device"),
         ("train --root={root} --device=tpu", "--device tpu: expected cpu, cuda"),
         ("train --root={root} --device=cuda:77", "--device cuda:77: torch sees"),
         ("train --root={root} --resume", "--resume needs --out RUN"),

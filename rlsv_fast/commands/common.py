@@ -105,4 +105,4 @@ def must_be_new(path: Path, remedy: str) -> None:
 def say(options: Namespace, text: str) -> None:
     """Tell what is going on, on standard error; standard output is for results."""
     if not options.quiet:
-        print(text, file=sys.stderr)
+        tqdm.write(text, file=sys.stderr)  # above a progress bar, not into it

@@ -44,6 +44,7 @@ def train(options: Namespace) -> None:
         config = training.resolve(preset, options.config, overrides)
         run = options.out or _next_run(preset or options.config.stem)
         training.check_new_run(run)
+    training.check_device(config, device)
     # from before the decoding: a second command without --out takes the next number
     with training.lock_run(run):
         tracks = prepared(options.root, "train", config, options)
@@ -92,7 +93,19 @@ def train_run(
                 options,
                 f"training in {run}: {record['parameters'] / 1e6:.2f} M parameters, "
                 f"{record['voice_segments']} voice segments, {record['step']} of "
-                f"{record['steps']} steps done, on {record['device']}",
+                f"{record['steps']} steps done, on {record['device']} in {record['precision']}",
+            )
+        elif record["kind"] == "epoch":
+            speed = training.describe_throughput(record["throughput"])
+            say(
+                options,
+                f"epoch {record['epoch'] + 1}: reconstruction {record['reconstruction']:.2f} dB; "
+                f"{speed}",
+            )
+        elif record["kind"] == "end":
+            say(
+                options,
+                f"step {record['step']}: {training.describe_throughput(record['throughput'])}",
             )
 
     try:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rlsv_fast.data.audio import Batch, DeviceAudio, MappedAudio, announced, place, sent
 from rlsv_fast.data.cache import PreparedTrack
 from rlsv_fast.data.tracks import FloatArray
 from rlsv_fast.errors import InputError
@@ -45,8 +46,10 @@ class SegmentStore:
         tracks: prepared tracks of one sample rate.
         segment_length: N, in samples.
         overlap: samples shared by neighbouring segments, at least 0 and less than N.
-        device: where the batches go. On the CPU they are copied out of the memory maps; on another
-            device all audio is moved there once and batches are gathered there.
+        device: where the batches go. On the CPU they are copied out of the memory maps, whose
+            pages are asked for two batches before. On another device all audio is moved there
+            once, if it leaves room for the model, and batches are gathered there; if not, they
+            are copied there while the former ones are worked on.
         concatenate: join all tracks before cutting, so that segments cross the borders of tracks,
             as in the published code. The papers segment each track by itself.
 
@@ -55,6 +58,7 @@ class SegmentStore:
         accompaniment_segments: number of accompaniment segments.
         silent_segments: voice segments dropped as silent.
         skipped: names of the tracks too short to use.
+        resident: whether all audio lies on the device.
 
     Raises:
         InputError: no track is as long as a segment, rates differ, the length or overlap cannot
@@ -93,7 +97,7 @@ class SegmentStore:
         blocks = [sum(lengths)] if concatenate else lengths
         starts = _starts(blocks, segment_length, segment_length - overlap)
 
-        mapped = _MappedAudio(voices)
+        mapped = MappedAudio(voices)
         audible = [
             _peak(piece) > SILENCE_PEAK
             for piece in (mapped.copy(int(start), segment_length) for start in starts)
@@ -105,8 +109,10 @@ class SegmentStore:
         self.silent_segments = len(starts) - self.voice_segments
         if self.voice_segments == 0:
             raise _silent_error(tracks)
-        self._voice = _place(mapped, self.device)
-        self._accompaniment = _place(_MappedAudio(accompaniments), self.device)
+        self._voice: MappedAudio | DeviceAudio
+        self._accompaniment: MappedAudio | DeviceAudio
+        self._voice, self._accompaniment = place([voices, accompaniments], self.device)
+        self.resident = isinstance(self._voice, DeviceAudio)
 
     def __len__(self) -> int:
         """Number of voice segments."""
@@ -118,9 +124,41 @@ class SegmentStore:
             raise InputError(f"batch size must be at least 1, got {batch_size}")
         return -(-self.voice_segments // batch_size)
 
+    def order(
+        self, batch_size: int, *, seed: int, epoch: int, paired: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """What each batch of an epoch takes; see :meth:`epoch`, which has the same arguments.
+
+        Returns:
+            First samples of the segments of voice and accompaniment, each (batches, B) int64: on
+            the store's device where the audio is, too, else on the CPU.
+        """
+        batches = self.batches(batch_size)
+        if min(seed, epoch) < 0:
+            raise InputError(f"seed and epoch must be at least 0, got {seed}, {epoch}")
+        voice = _shuffled(self._voice_starts, seed, epoch, source=0)
+        accompaniment = voice
+        if not paired:
+            accompaniment = _shuffled(self._accompaniment_starts, seed, epoch, source=1)
+        places = np.arange(batches * batch_size).reshape(batches, batch_size)
+        first, second = (
+            torch.from_numpy(starts[places % len(starts)]).to(
+                self.device if self.resident else "cpu"
+            )
+            for starts in (voice, accompaniment)
+        )
+        return first, second
+
+    def gather(self, voice: Tensor, accompaniment: Tensor) -> Batch:
+        """The segments that begin at the given samples, each (B,), a row of :meth:`order`."""
+        return (
+            self._voice.gather(voice, self.segment_length),
+            self._accompaniment.gather(accompaniment, self.segment_length),
+        )
+
     def epoch(
         self, batch_size: int, *, seed: int, epoch: int, start_batch: int = 0, paired: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[Batch]:
         """Yield one pass over the voice segments, with unrelated accompaniment.
 
         Voice and accompaniment are shuffled by two independent permutations that depend on
@@ -132,31 +170,35 @@ class SegmentStore:
             batch_size: B.
             seed: at least 0.
             epoch: at least 0; another number, another order.
-            start_batch: first batch to yield.
+            start_batch: first batch to yield, at least 0.
             paired: accompaniment of the same place as the voice (P1, experiment 1: no random
                 mixing).
 
         Yields:
             (voice, accompaniment), each (B, N) float32 on the store's device, newly allocated.
         """
-        batches = self.batches(batch_size)
-        if min(seed, epoch, start_batch) < 0:
-            raise InputError(
-                f"seed, epoch and start_batch must be at least 0, got {seed}, {epoch}, "
-                f"{start_batch}"
-            )
-        voice = _shuffled(self._voice_starts, seed, epoch, source=0)
-        accompaniment = voice
-        if not paired:
-            accompaniment = _shuffled(self._accompaniment_starts, seed, epoch, source=1)
-        for batch in range(start_batch, batches):
-            places = np.arange(batch * batch_size, (batch + 1) * batch_size)
-            yield (
-                self._voice.gather(voice[places % len(voice)], self.segment_length),
-                self._accompaniment.gather(
-                    accompaniment[places % len(accompaniment)], self.segment_length
-                ),
-            )
+        if start_batch < 0:
+            raise InputError(f"start_batch must be at least 0, got {start_batch}")
+        voice, accompaniment = self.order(batch_size, seed=seed, epoch=epoch, paired=paired)
+
+        def batch(number: int) -> Batch:
+            return self.gather(voice[number], accompaniment[number])
+
+        def expect(number: int) -> None:
+            for source, starts in (
+                (self._voice, voice[number]),
+                (self._accompaniment, accompaniment[number]),
+            ):
+                if isinstance(source, MappedAudio):
+                    source.expect(starts, self.segment_length)
+
+        numbers = range(start_batch, len(voice))
+        if self.resident:
+            yield from map(batch, numbers)
+        elif self.device.type == "cpu":
+            yield from announced(batch, expect, numbers)
+        else:
+            yield from sent(batch, numbers, self.device)
 
 
 def test_segments(
@@ -205,52 +247,6 @@ def check_not_silent(tracks: Sequence[PreparedTrack]) -> None:
     """Raise InputError where no track of a set has an audible voice (``SILENCE_PEAK``)."""
     if not any(_peak(track.voice) > SILENCE_PEAK for track in tracks):
         raise _silent_error(tracks)
-
-
-class _MappedAudio:
-    """Tracks laid end to end; segments are copied out of their memory maps."""
-
-    def __init__(self, parts: Sequence[FloatArray]) -> None:
-        self.parts = parts
-        self.ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-
-    def copy(self, start: int, length: int, out: FloatArray | None = None) -> FloatArray:
-        """The samples [start, start + length), over the borders of tracks where need be."""
-        out = np.empty(length, dtype=np.float32) if out is None else out
-        index = int(np.searchsorted(self.ends, start, side="right"))
-        done = 0
-        while done < length:
-            offset = start + done - (int(self.ends[index]) - len(self.parts[index]))
-            piece = self.parts[index][offset : offset + length - done]
-            out[done : done + len(piece)] = piece
-            done += len(piece)
-            index += 1
-        return out
-
-    def gather(self, starts: IndexArray, length: int) -> Tensor:
-        batch = np.empty((len(starts), length), dtype=np.float32)
-        for row, start in zip(batch, starts, strict=True):
-            self.copy(int(start), length, row)
-        return torch.from_numpy(batch)
-
-
-class _DeviceAudio:
-    """The same, in one tensor on an accelerator."""
-
-    def __init__(self, parts: Sequence[FloatArray], device: torch.device) -> None:
-        self.flat = torch.empty(sum(map(len, parts)), dtype=torch.float32, device=device)
-        place = 0
-        for part in parts:  # track by track: no second copy of the whole set in host memory
-            self.flat[place : place + len(part)] = torch.from_numpy(np.array(part))
-            place += len(part)
-
-    def gather(self, starts: IndexArray, length: int) -> Tensor:
-        segments = self.flat.unfold(0, length, 1)
-        return segments[torch.from_numpy(starts).to(self.flat.device)]
-
-
-def _place(audio: _MappedAudio, device: torch.device) -> _MappedAudio | _DeviceAudio:
-    return audio if device.type == "cpu" else _DeviceAudio(audio.parts, device)
 
 
 def _starts(lengths: Sequence[int], segment_length: int, step: int) -> IndexArray:

@@ -15,12 +15,14 @@ from rlsv_fast.training.config import (
     ModelConfig,
     TrainingConfig,
 )
+from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import lock_run
 from rlsv_fast.training.log import read_log
 from rlsv_fast.training.run import check_new_run, check_resumable, train
 from rlsv_fast.training.settings import flatten, load_config, parse_override, resolve, to_toml
 from rlsv_fast.training.signals import Interrupted
 from rlsv_fast.training.step import StepLosses, training_losses
+from rlsv_fast.training.throughput import describe_throughput
 from rlsv_fast.training.trainer import Trainer
 
 __all__ = [
@@ -36,8 +38,10 @@ __all__ = [
     "TrainingConfig",
     "build_losses",
     "build_model",
+    "check_device",
     "check_new_run",
     "check_resumable",
+    "describe_throughput",
     "flatten",
     "load_config",
     "load_run",

@@ -105,6 +105,17 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints; one is also written after every epoch.
         max_skipped: a step whose loss or gradient is not finite is skipped; training stops when
             more than this many have been.
+        precision: "float32"; "tf32", which lets a GPU's tensor cores round the factors of matrix
+            products and convolutions to 11 bits (on a CPU nothing changes); or "bfloat16", which
+            runs encoder and decoder under autocast, on any device. Parameters, moments, the
+            operators and the losses are float32 in each.
+        read_every: losses are fetched from the device, and logged, after so many steps; until then
+            the host does not wait for it. 0 chooses 1 on the CPU, where it costs nothing, and 50
+            elsewhere. Changes no number.
+        cuda_graph: record the whole step once and replay it. "auto" does so on CUDA, unless the
+            training set does not fit into the device's memory or ``compile`` is set; the run's log
+            says which. "on" is an error there and on the CPU.
+        compile: run the objective through ``torch.compile``; numbers then differ by rounding.
     """
 
     batch_size: int = _between(8, 1, 1 << 16)
@@ -117,6 +128,10 @@ class TrainingConfig:
     seed: int = _between(218, 0, 2**63 - 1)
     checkpoint_every: int = _between(500, 1, 10**9)
     max_skipped: int = _between(20, 0, 10**9)
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    read_every: int = _between(0, 0, 10**5)
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +235,10 @@ def check(config: Config) -> None:
         raise InputError(
             f"data.overlap = {data.overlap} must be less than data.segment_length = "
             f"{data.segment_length}"
+        )
+    if config.training.compile and config.training.cuda_graph == "on":
+        raise InputError(
+            "training.compile = true does not go with training.cuda_graph = 'on'; choose one"
         )
     if model.tanh and model.decoder != "conv":
         raise InputError(

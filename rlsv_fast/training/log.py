@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object per line, of the kinds start, step and epoch."""
+"""The log of a run: one JSON object per line, of the kinds start, step, epoch and end."""
 
 from __future__ import annotations
 

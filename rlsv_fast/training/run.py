@@ -13,17 +13,20 @@ from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.training.checkpoint import CHECKPOINT, CONFIG, load_run_config, write_text
 from rlsv_fast.training.config import Config
+from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import LOCK, lock_run
 from rlsv_fast.training.settings import flatten, to_toml
 from rlsv_fast.training.trainer import Callback, Trainer
 
 _CHANGEABLE = (
     "checkpoint_every",
+    "cuda_graph",
     "early_stopping",
     "epochs",
     "learning_rate",
     "max_skipped",
     "max_steps",
+    "read_every",
 )
 
 
@@ -58,10 +61,12 @@ def train(
         The trained model.
 
     Raises:
-        InputError: settings and tracks cannot work together, the folder exists (or with ``resume``
-            holds something else), another process works in it, or too many steps were not finite.
+        InputError: settings, tracks and device cannot work together, the folder exists (or with
+            ``resume`` holds something else), another process works in it, or too many steps were
+            not finite.
         Interrupted: stopped by a signal.
     """
+    check_device(config, device)
     if resume:
         load_run_config(run)  # where there is no run, the lock would make a folder
     with nullcontext() if locked else lock_run(run):

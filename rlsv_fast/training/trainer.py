@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
-from rlsv_fast.training.build import build_losses, build_model
 from rlsv_fast.training.checkpoint import (
     LOG,
     load_model,
@@ -25,43 +24,21 @@ from rlsv_fast.training.checkpoint import (
     save_checkpoint,
 )
 from rlsv_fast.training.config import Config
+from rlsv_fast.training.graph import GraphedStep, obstacle
 from rlsv_fast.training.log import RunLog
+from rlsv_fast.training.position import Position
 from rlsv_fast.training.settings import flatten
 from rlsv_fast.training.signals import Interrupted, StopRequest
-from rlsv_fast.training.step import training_losses
+from rlsv_fast.training.throughput import Throughput
+from rlsv_fast.training.update import Update
 
-Callback: TypeAlias = Callable[[dict[str, Any]], None]
+Record: TypeAlias = dict[str, Any]
+Callback: TypeAlias = Callable[[Record], None]
+
+_READ_EVERY = 50
+"""Steps between two readings on a device that works while the host goes on."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Position:
-    """Where training is; saved with every checkpoint.
-
-    Attributes:
-        step: steps done, skipped ones included.
-        epoch: epochs done.
-        batch: batches done in this epoch.
-        skipped: steps skipped because their loss or gradient was not finite.
-        seconds: wall time of the loop, waiting for data and saving included, all sessions together.
-        reconstruction: sum over the counted steps of this epoch.
-        representation: likewise.
-        counted: steps of this epoch that were not skipped.
-        former: mean reconstruction loss of the former epoch, None before there was one.
-        stopped_early: early stopping has ended the training.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    reconstruction: float = 0.0
-    representation: float = 0.0
-    counted: int = 0
-    former: float | None = None
-    stopped_early: bool = False
 
 
 class Trainer:
@@ -72,6 +49,9 @@ class Trainer:
         store: training segments, on the device.
         run: run folder.
         device: where to compute.
+
+    Raises:
+        InputError: the settings demand a CUDA graph, and there can be none.
     """
 
     def __init__(
@@ -82,13 +62,19 @@ class Trainer:
         self.run = run
         self.device = device
         self.position = Position()
-        self.losses = build_losses(config)
-        self.model = build_model(config).to(device)
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.training.learning_rate, fused=True
+        training = config.training
+        self._read_every = training.read_every or (1 if device.type == "cpu" else _READ_EVERY)
+        self._obstacle = obstacle(config, store)
+        self.update = Update(config, device, self._read_every)
+        self.model = self.update.model
+        self._graphed = None if self._obstacle else GraphedStep(self.update, store)
+        self.throughput = Throughput(
+            training.batch_size, config.data.segment_length / config.data.sample_rate, device
         )
-        self.noise = torch.Generator(device).manual_seed(config.training.seed)
-        self._batches = store.batches(config.training.batch_size)
+        self._pending: list[Record] = []
+        self._failure: InputError | None = None
+        self._last = time.perf_counter()
+        self._batches = store.batches(training.batch_size)
 
     def restore(self) -> None:
         """Continue from the checkpoint of the run folder.
@@ -98,7 +84,7 @@ class Trainer:
         """
         checkpoint = read_checkpoint(self.run)
         load_model(self.model, checkpoint, self.config)
-        load_optimizer(self.optimizer, self.model, checkpoint)
+        load_optimizer(self.update.optimizer, self.model, checkpoint)
         state = checkpoint.state
         try:
             segments = state["voice_segments"]
@@ -111,20 +97,22 @@ class Trainer:
                 f"{self.run}: was trained on {segments} voice segments, the data now has "
                 f"{self.store.voice_segments}; give the same --root, or start a new run"
             )
-        if noise.shape == self.noise.get_state().shape:
-            self.noise.set_state(noise)
+        generator = self.update.noise
+        if noise.shape == generator.get_state().shape:
+            generator.set_state(noise)
         else:
             logger.warning("%s: resumed on another device, the noise is drawn anew", self.run)
-            self.noise.manual_seed(self.config.training.seed + self.position.step)
+            generator.manual_seed(self.config.training.seed + self.position.step)
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; every step must have been read."""
         state = {
             **asdict(self.position),
             "voice_segments": self.store.voice_segments,
             "config": flatten(self.config),
         }
-        save_checkpoint(self.run, self.model, self.optimizer, self.noise, state)
+        update = self.update
+        save_checkpoint(self.run, self.model, update.optimizer, update.noise, state)
 
     @property
     def steps(self) -> int:
@@ -155,117 +143,138 @@ class Trainer:
             ) as bar,
         ):
 
-            def report(kind: str, values: dict[str, Any]) -> None:
+            def report(kind: str, values: Record) -> None:
                 log.write(kind, **values)
                 if callback is not None:
                     callback({"kind": kind, **values})
 
+            def show(records: list[Record]) -> None:
+                for values in records:
+                    report("step", values)
+                    bar.set_postfix_str(f"loss {values['total']:.2f}", refresh=False)
+                bar.update(len(records))
+                if self._failure is not None:
+                    raise self._failure
+
             report("start", self._start_record())
             self.model.train()
-            last = time.perf_counter()
-            while not self.finished:
-                for voice, accompaniment in self._epoch():
-                    values = self.step(voice, accompaniment)
-                    now = time.perf_counter()
-                    position.seconds += now - last
-                    last = now
-                    report("step", {**values, "seconds": round(position.seconds, 3)})
-                    bar.set_postfix_str(f"loss {values['total']:.2f}", refresh=False)
-                    bar.update()
-                    if stop.received is not None:
-                        self.save()
-                        raise Interrupted(stop.received)
-                    if self.finished:
+            idle = self.finished
+            self.throughput.restart()
+            self._last = time.perf_counter()
+            while not self.finished and stop.received is None:
+                for records in self._epoch_steps():
+                    show(records)
+                    if self.finished or stop.received is not None:
                         break
                     if position.step % every == 0:
+                        show(self.read())
                         self.save()
+                show(self.read())
                 if position.batch == self._batches:
                     report("epoch", self._end_epoch())
                 self.save()
+            if not idle:
+                report("end", {"step": position.step, "throughput": self.throughput.session()})
             if stop.received is not None:
                 raise Interrupted(stop.received)
 
-    def step(self, voice: Tensor, accompaniment: Tensor) -> dict[str, float]:
-        """One step on one batch; moves the position and returns what is logged."""
+    def step(self, voice: Tensor, accompaniment: Tensor) -> list[Record]:
+        """Make one step on a batch, move the position, and read if it is time to.
+
+        Returns:
+            What is logged of the steps that have been read: none, or all since the last reading.
+        """
+        self.update(voice, accompaniment, self.throughput.mark)
+        return self._issued()
+
+    def read(self) -> list[Record]:
+        """Fetch the losses of the steps since the last reading, and account for them.
+
+        Returns:
+            What is logged of each.
+        """
+        position, allowed = self.position, self.config.training.max_skipped
+        pending, self._pending = self._pending, []
+        if not pending:
+            return []
+        readings = self.update.readings.fetch(len(pending))
+        self.throughput.collect()
+        for record, reading in zip(pending, readings, strict=True):
+            position.account(reading)
+            record.update(reading._asdict(), skipped=position.skipped)
+            if position.skipped > allowed and self._failure is None:
+                self._failure = self._too_many_skipped(record["step"], reading.total)
+        return pending
+
+    def _issued(self) -> list[Record]:
         position = self.position
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = training_losses(
-            self.model, self.losses, voice, accompaniment, self.noise, self.config
-        )
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        # one transfer from the device for all that the host wants to know
-        total, reconstruction, representation, size = (
-            torch.stack([*(loss.detach() for loss in losses), norm]).double().tolist()
-        )
         position.step += 1
         position.batch += 1
-        if math.isfinite(total) and math.isfinite(size):
-            self.optimizer.step()
-            position.reconstruction += reconstruction
-            position.representation += representation
-            position.counted += 1
-        else:
-            self._skip(total)
-        return {
-            "step": position.step,
-            "epoch": position.epoch,
-            "total": total,
-            "reconstruction": reconstruction,
-            "representation": representation,
-            "gradient_norm": size,
-            "skipped": position.skipped,
-        }
+        self.throughput.end_step()
+        self._count_time()
+        self._pending.append(
+            {
+                "step": position.step,
+                "epoch": position.epoch,
+                "seconds": round(position.seconds, 3),
+            }
+        )
+        return self.read() if len(self._pending) == self._read_every else []
 
-    def _skip(self, total: float) -> None:
-        position, allowed = self.position, self.config.training.max_skipped
-        position.skipped += 1
-        if position.skipped > allowed:
-            what = "gradient" if math.isfinite(total) else "loss"
-            raise InputError(
-                f"{self.run}: stopped at step {position.step}, the {what} was not finite and "
-                f"{position.skipped} steps had to be skipped (training.max_skipped = {allowed}); "
-                "lower training.learning_rate; the last checkpoint is intact"
-            )
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.position.seconds += now - self._last
+        self._last = now
 
-    def _epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        training = self.config.training
-        return self.store.epoch(
-            training.batch_size,
-            seed=training.seed,
-            epoch=self.position.epoch,
-            start_batch=self.position.batch,
-            paired=not self.config.data.random_mixing,
+    def _too_many_skipped(self, step: int, total: float) -> InputError:
+        what = "gradient" if math.isfinite(total) else "loss"
+        return InputError(
+            f"{self.run}: stopped at step {step}, the {what} was not finite and "
+            f"{self.position.skipped} steps had to be skipped (training.max_skipped = "
+            f"{self.config.training.max_skipped}); lower training.learning_rate; the last "
+            "checkpoint is intact"
         )
 
-    def _end_epoch(self) -> dict[str, Any]:
+    def _epoch_steps(self) -> Iterator[list[Record]]:
+        """Make the steps that are left of this epoch, and yield what each brought to be logged."""
+        if self._graphed is None:
+            for voice, accompaniment in self.throughput.waited(self._epoch()):
+                yield self.step(voice, accompaniment)
+            return
         position = self.position
-        count = max(position.counted, 1)
-        mean = position.reconstruction / count
-        record = {
-            "step": position.step,
-            "epoch": position.epoch,
-            "reconstruction": mean,
-            "representation": position.representation / count,
-            "skipped": position.skipped,
-            "seconds": round(position.seconds, 3),
-        }
-        former, position.former = position.former, mean
-        early_stopping = self.config.training.early_stopping
-        position.stopped_early = early_stopping and former is not None and mean >= former
-        position.reconstruction = position.representation = 0.0
-        position.epoch += 1
-        position.batch = position.counted = 0
-        return record
+        self._graphed.begin(self.store.order(**self._order()), position.batch)
+        while position.batch < self._batches:
+            self.throughput.begin_step()
+            self._graphed(self.throughput.mark)
+            yield self._issued()
 
-    def _start_record(self) -> dict[str, Any]:
+    def _epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.store.epoch(**self._order(), start_batch=self.position.batch)
+
+    def _order(self) -> dict[str, Any]:
+        training = self.config.training
+        return {
+            "batch_size": training.batch_size,
+            "seed": training.seed,
+            "epoch": self.position.epoch,
+            "paired": not self.config.data.random_mixing,
+        }
+
+    def _end_epoch(self) -> Record:
+        self._count_time()
+        early_stopping = self.config.training.early_stopping
+        record = self.position.end_epoch(early_stopping=early_stopping)
+        return {**record, "throughput": self.throughput.epoch()}
+
+    def _start_record(self) -> Record:
         return {
             "step": self.position.step,
             "steps": self.steps,
             "device": str(self.device),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            "precision": self.config.training.precision,
+            "cuda_graph": f"no: {self._obstacle}" if self._obstacle else "yes",
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "voice_segments": self.store.voice_segments,
             "silent_segments": self.store.silent_segments,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlsv_fast.data import PreparedTrack, SegmentStore, check_not_silent, segments
+from rlsv_fast.data import PreparedTrack, SegmentStore, audio, check_not_silent, segments
 from rlsv_fast.errors import InputError
 
 N = 100
@@ -151,9 +151,9 @@ def test_audio_on_a_device_gives_the_same_segments(device: str, concatenate: boo
 def test_flat_audio_is_gathered_like_mapped_audio() -> None:
     """The accelerators' class, on the CPU where every machine can run it."""
     parts = [np.arange(70, dtype=np.float32), np.arange(100, 160, dtype=np.float32)]
-    places = np.array([0, 5, 40, 30])
-    mapped = segments._MappedAudio(parts).gather(places, 90)
-    flat = segments._DeviceAudio(parts, torch.device("cpu")).gather(places, 90)
+    places = torch.tensor([0, 5, 40, 30])
+    mapped = audio.MappedAudio(parts).gather(places, 90)
+    flat = audio.DeviceAudio(parts, torch.device("cpu")).gather(places, 90)
     assert torch.equal(mapped, flat)
 
 

@@ -88,6 +88,10 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("training.early_stopping=1", ["must be true or false", "got 1"]),
         ("training.seed=" + "9" * 5000, ["training.seed"]),
         ("loss.epsilon=0", ["loss.epsilon"]),
+        ("training.precision=half", ["training.precision must be one of 'float32', 'tf32'"]),
+        ("training.read_every=-1", ["training.read_every must be an integer from 0"]),
+        ("training.cuda_graph=true", ["training.cuda_graph must be one of 'auto', 'on', 'off'"]),
+        ("training.compile=1", ["training.compile must be true or false"]),
         ("convention=both", ["convention must be one of 'paper', 'code'"]),
         ("model.hop=4096", ["model.hop = 4096", "model.kernel_size = 2048"]),
         ("data.segment_length=1000", ["data.segment_length = 1000", "model.kernel_size"]),
@@ -123,6 +127,13 @@ def test_a_bad_file_is_named(content: bytes, fragment: str, tmp_path: Path) -> N
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"^{re.escape(str(path))}: .*{re.escape(fragment)}"):
         resolve(file=path)
+
+
+def test_a_compiled_objective_is_not_replayed_from_a_graph() -> None:
+    settings = ["training.compile=true", "training.cuda_graph=on"]
+    with pytest.raises(InputError, match=r"training\.compile = true does not go with"):
+        resolve(overrides=settings)
+    assert resolve(overrides=settings[:1]).training.cuda_graph == "auto"
 
 
 def test_a_missing_file_and_preset_are_named(tmp_path: Path) -> None:

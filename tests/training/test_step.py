@@ -10,8 +10,8 @@ def _batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(4, 2000) * 0.1 + 0.02, torch.randn(4, 2000) * 0.1
 
 
-def _noise() -> torch.Generator:
-    return torch.Generator().manual_seed(5)
+def _noise() -> torch.Tensor:
+    return torch.randn(4, 2000, generator=torch.Generator().manual_seed(5))
 
 
 def _losses(
@@ -29,7 +29,7 @@ def test_it_is_the_papers_objective(computed_on: str) -> None:
     config, model, voice, accompaniment, losses = _losses(
         f"loss.computed_on={computed_on}", "loss.weight=0.7"
     )
-    noisy = voice + 1e-3 * torch.randn(voice.shape, generator=_noise())
+    noisy = voice + 1e-3 * _noise()
     of_voice, of_mixture = model.encode(noisy), model.encode(voice + accompaniment)
     terms = build_losses(config)
     reconstruction = terms.reconstruction(model.decode(of_voice, length=2000), voice)

@@ -103,8 +103,9 @@ def _step(*settings: str, accompaniment: float = 0.1) -> tuple[float, ...]:
     config = tiny.config(*settings)
     random = torch.Generator().manual_seed(0)
     voice, other = torch.randn(2, 4, 2000, generator=random) * 0.1
+    noise = torch.randn(4, 2000, generator=random)
     losses = training_losses(
-        build_model(config), build_losses(config), voice, other * accompaniment, random, config
+        build_model(config), build_losses(config), voice, other * accompaniment, noise, config
     )
     return tuple(float(loss.detach()) for loss in losses)
 
@@ -136,7 +137,7 @@ def _trainer(tmp_path: Path, *settings: str) -> Trainer:
 
 def test_learning_rate_and_batch_size(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, "training.learning_rate=0.03", "training.batch_size=3")
-    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.03]
+    assert [group["lr"] for group in trainer.update.optimizer.param_groups] == [0.03]
     assert all(voice.shape == (3, 2000) for voice, _ in trainer._epoch())
 
 
