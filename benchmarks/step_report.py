@@ -4,8 +4,9 @@ Usage: python benchmarks/step_report.py --out DIR [--minutes M] [--only REGEX]
 
 The paper's batch (P2) with both objectives and every side of bench_step.py; then one size at a
 time away from it: components C, taps L, hop S, items B, samples N. Sides take turns, samples during
-which other processes took more than 15 % of the machine are dropped. Writes report.json, README.md
-and scaling.svg.
+which other processes took more than 15 % of the machine are dropped. All sides keep the memory that they
+free, as `rlsv-fast train` does: fresh pages cost the published step up to half its time. Writes
+report.json, README.md and scaling.svg.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import products
 import torch
 from gpu_tables import table
 from shapes import P2
+
+from rlsv_fast.training import keep_freed_memory
 
 FUSED, HALF, PLAIN = "fused", "fused, bfloat16", "fused, plain convolutions"
 PUBLISHED, FLOOR = "published", "products"
@@ -170,6 +173,7 @@ def main() -> None:
     arguments = parser.parse_args()
     peer_clock.pin(arguments.threads)
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     arguments.out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * arguments.minutes
     report: dict[str, Any] = {

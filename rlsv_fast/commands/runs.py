@@ -108,6 +108,8 @@ def train_run(
                 f"step {record['step']}: {training.describe_throughput(record['throughput'])}",
             )
 
+    if device.type == "cpu":
+        training.keep_freed_memory()
     try:
         return training.train(
             config,

@@ -18,6 +18,7 @@ from rlsv_fast.training.config import (
 from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import lock_run
 from rlsv_fast.training.log import read_log
+from rlsv_fast.training.memory import keep_freed_memory
 from rlsv_fast.training.run import check_new_run, check_resumable, train
 from rlsv_fast.training.settings import flatten, load_config, parse_override, resolve, to_toml
 from rlsv_fast.training.signals import Interrupted
@@ -43,6 +44,7 @@ __all__ = [
     "check_resumable",
     "describe_throughput",
     "flatten",
+    "keep_freed_memory",
     "load_config",
     "load_run",
     "load_run_and_step",
