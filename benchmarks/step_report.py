@@ -4,9 +4,9 @@ Usage: python benchmarks/step_report.py --out DIR [--minutes M] [--only REGEX]
 
 The paper's batch (P2) with both objectives and every side of bench_step.py; then one size at a
 time away from it: components C, taps L, hop S, items B, samples N. Sides take turns, samples during
-which other processes took more than 15 % of the machine are dropped. All sides keep the memory that they
-free, as `rlsv-fast train` does: fresh pages cost the published step up to half its time. Writes
-report.json, README.md and scaling.svg.
+which other processes took more than 15 % of the machine are dropped. All sides keep the memory that
+they free, as `rlsv-fast train` does: fresh pages cost the published step up to half its time.
+Writes report.json, README.md and scaling.svg.
 """
 
 from __future__ import annotations
