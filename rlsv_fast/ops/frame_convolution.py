@@ -18,7 +18,7 @@ _Layout: TypeAlias = Literal["ojc", "ocj", "cjo"]
 
 # A product with a transformed weight costs as much as this many rows more: to write and read it.
 _ROWS_OF_A_WEIGHT = 100
-_LONGEST = 64
+_LONGEST = 64  # points of a circle: its transform is a plain matrix, and grows with the square
 # Transformed weights exist a part at a time, small enough for the allocator to keep the memory:
 # fresh pages for all of them take longer than their products.
 _PART_BYTES = 24 << 20
@@ -115,11 +115,11 @@ def _make_plan(batch: int, frames: int, taps: int, count: int, dilation: int, of
     after = max(outputs + taps - 2 - (frames - 1 + offset) // dilation, 0)
     best = _Plan(taps, 0, outputs, 1, dilation, offset, weights)
     least = taps * (batch * outputs * dilation + _ROWS_OF_A_WEIGHT)
-    for tiles in range(1, outputs + 1):
-        advance = -(-outputs // tiles)
+    for advance in range(1, min(outputs, _LONGEST) + 1):
+        tiles = -(-outputs // advance)
         shared = min(before, after, taps - 1) if tiles == 1 else 0
         points = max(advance + taps - 1 - shared, 1)
-        if points > _LONGEST or (tiles - 1) * advance >= outputs:
+        if points > _LONGEST:
             continue
         cost = _products(points) * (batch * tiles * dilation + _ROWS_OF_A_WEIGHT)
         if cost < least:
