@@ -156,7 +156,7 @@ def test_epochs_and_the_end_are_told_unless_quiet(
         ("train --root={root} --set=model.hop=0", "--set: model.hop must be"),
         ("train --root={root} --set=model.hopp=1", "did you mean 'model.hop'"),
         ("train --root={root} --seed=-1", "training.seed must be an integer"),
-        ("train --root={root} --set=training.cuda_graph=on -d cpu", "needs a CUDA device"),
+        ("train --root=nowhere --set=training.cuda_graph=on -d cpu", "needs a CUDA device"),
         ("train --root={root} --device=tpu", "--device tpu: expected cpu, cuda"),
         ("train --root={root} --device=cuda:77", "--device cuda:77: torch sees"),
         ("train --root={root} --resume", "--resume needs --out RUN"),

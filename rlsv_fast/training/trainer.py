@@ -161,7 +161,7 @@ class Trainer:
             idle = self.finished
             self.throughput.restart()
             self._last = time.perf_counter()
-            while not self.finished and stop.received is None:
+            while not self.finished:
                 for records in self._epoch_steps():
                     show(records)
                     if self.finished or stop.received is not None:
@@ -173,6 +173,8 @@ class Trainer:
                 if position.batch == self._batches:
                     report("epoch", self._end_epoch())
                 self.save()
+                if stop.received is not None:
+                    break
             if not idle:
                 report("end", {"step": position.step, "throughput": self.throughput.session()})
             if stop.received is not None:

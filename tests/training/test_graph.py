@@ -79,8 +79,9 @@ def test_when_a_graph_is_used() -> None:
 
 
 def test_a_graph_on_the_cpu_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    # without tracks: the refusal comes before they are looked at
     with pytest.raises(InputError, match=r"training\.cuda_graph = 'on' needs a CUDA device"):
-        train(tiny.config("training.cuda_graph=on"), [tiny.track()], tmp_path / "run")
+        train(tiny.config("training.cuda_graph=on"), [], tmp_path / "run")
     assert not (tmp_path / "run").exists()
     train(tiny.config("training.max_steps=1"), [tiny.track()], tmp_path / "run")
     assert next(read_log(tmp_path / "run" / "log.jsonl"))["cuda_graph"] == "no: not on CUDA"

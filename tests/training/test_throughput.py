@@ -122,7 +122,8 @@ def test_time_goes_to_the_part_that_took_it(
         trainer.step(*batch)
     parts = trainer.throughput.epoch()["parts"]
     assert parts.keys() == PARTS
-    assert parts[slow] > 0.8
+    assert max(parts, key=lambda part: parts[part]) == slow
+    assert parts[slow] > 0.5
 
 
 def test_epochs_and_the_end_are_logged(tmp_path: Path) -> None:

@@ -81,6 +81,17 @@ def test_a_resumed_run_ends_with_the_same_bits(loss: str, stop: int, tmp_path: P
         assert first == second
 
 
+def test_a_signal_before_the_first_step_waits_for_it(tmp_path: Path) -> None:
+    def callback(record: dict[str, Any]) -> None:
+        if record["kind"] == "start":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(tiny.config(), [tiny.track()], tmp_path / "run", callback=callback)
+    assert read_checkpoint(tmp_path / "run").state["step"] == 1
+    assert [record["step"] for record in _kinds(tmp_path / "run", "end")] == [1]
+
+
 def test_sigterm_saves_as_well(tmp_path: Path) -> None:
     former = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted) as caught:
