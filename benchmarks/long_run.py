@@ -23,7 +23,13 @@ import numpy as np
 import torch
 
 from rlsv_fast.data import PreparedTrack, find_tracks, prepare_tracks, synthesize
-from rlsv_fast.training import describe_throughput, flatten, resolve, train
+from rlsv_fast.training import (
+    describe_throughput,
+    flatten,
+    keep_freed_memory,
+    resolve,
+    train,
+)
 
 TRACKS, SECONDS = 100, 240
 SOURCE_SECONDS = 300
@@ -107,6 +113,8 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = [*arguments.set, f"training.max_steps={arguments.steps}", "training.epochs=1000"]
     config = resolve(arguments.preset, overrides=settings)
     device = torch.device(arguments.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         tracks = musdb_like(folder / "music", config.data.sample_rate)
