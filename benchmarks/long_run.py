@@ -113,12 +113,12 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = [*arguments.set, f"training.max_steps={arguments.steps}", "training.epochs=1000"]
     config = resolve(arguments.preset, overrides=settings)
     device = torch.device(arguments.device)
-    if device.type == "cpu":
-        keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         tracks = musdb_like(folder / "music", config.data.sample_rate)
         memory = Memory(arguments.steps, device)
+        if device.type == "cpu":
+            keep_freed_memory()  # as the command line does
         train(config, tracks, folder / "run", device=device, progress=True, callback=memory)
     start, *epochs, end = memory.records
     return {
