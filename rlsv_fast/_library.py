@@ -90,17 +90,22 @@ def differentiable(
             ctx.mark_non_differentiable(*(output[index] for index in non_differentiable))
             ctx.set_materialize_grads(False)  # no zeros for outputs that have no gradient
 
-    @once_differentiable
     def differentiate(ctx: Any, *grads: Tensor) -> Any:
         if all(grad is None for grad in grads):
             return (None,) * ctx.inputs
         return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
 
+    guarded = once_differentiable(differentiate)
+
+    def differentiate_once(ctx: Any, *grads: Tensor) -> Any:
+        # Where no graph of the backward pass is recorded there is nothing to guard.
+        return guarded(ctx, *grads) if torch.is_grad_enabled() else differentiate(ctx, *grads)
+
     # Made by type(), because the class's name becomes that of the node in autograd graphs.
     members = {
         "forward": staticmethod(lambda *inputs: forward(*inputs)),
         "setup_context": staticmethod(setup_context),
-        "backward": staticmethod(differentiate),
+        "backward": staticmethod(differentiate_once),
     }
     function: Any = type(name, (torch.autograd.Function,), members)
     apply: Callable[..., Any] = function.apply

@@ -11,37 +11,28 @@
 
 namespace rlsv_fast::RLSV_PASS {
 
-// All bits of a lane set where x < 0. Comparisons and ?: on vectors wider than the machine's are
-// taken apart lane by lane; shifts and bitwise operators are not.
-template <typename T>
-RLSV_INLINE void negative(const Vec<T>& x, Mask<T>& mask) {
-  typedef Bits<T> Unsigned __attribute__((vector_size(RLSV_VECTOR_BYTES)));
-  mask = -(Mask<T>)((Unsigned)x >> (8 * sizeof(T) - 1));
-}
-
 template <typename T>
 RLSV_INLINE void greater(const Vec<T>& first, const Vec<T>& second, Vec<T>& result) {
-  Mask<T> less;
-  negative<T>(first - second, less);
-  result = (Vec<T>)(((Mask<T>)second & less) | ((Mask<T>)first & ~less));
+  result = first > second ? first : second;
 }
 
-// 2^x; 0 below `lowest` (at least -126, or -1022 in double: no denormal numbers, which are slow),
-// no more than the greatest power of two. x must not be NaN; -inf gives 0.
+// 2^x for x below the greatest exponent; 0 below `lowest` (at least -126, or -1022 in double: no
+// denormal numbers, which are slow). x must not be NaN; -inf gives 0.
 template <typename T>
-RLSV_INLINE void exp2(const Vec<T>& x, T lowest, Vec<T>& power) {
-  Vec<T> capped;
-  greater<T>(-x, Vec<T>{} - Exponent<T>::kHighest, capped);
-  capped = -capped;
+RLSV_INLINE void exp2_uncapped(const Vec<T>& x, T lowest, Vec<T>& power) {
   // Adding the magic number leaves round(x) in the low bits: shifted, they add to the exponent.
-  const Vec<T> magic = capped + Rounding<T>::kMagic;
-  const Vec<T> r = capped - (magic - Rounding<T>::kMagic);
+  const Vec<T> magic = x + Rounding<T>::kMagic;
+  const Vec<T> r = x - (magic - Rounding<T>::kMagic);
   Vec<T> fraction;
   octave_power(r, fraction, T(0));
   const Mask<T> bits = (Mask<T>)fraction + ((Mask<T>)magic << Exponent<T>::kShift);
-  Mask<T> below;
-  negative<T>(x - lowest, below);
-  power = (Vec<T>)(bits & ~below);
+  power = x < lowest ? Vec<T>{} : (Vec<T>)bits;
+}
+
+// The same for any x: no more than the greatest power of two.
+template <typename T>
+RLSV_INLINE void exp2(const Vec<T>& x, T lowest, Vec<T>& power) {
+  exp2_uncapped<T>(x < Exponent<T>::kHighest ? x : Vec<T>{} + Exponent<T>::kHighest, lowest, power);
 }
 
 // log2 x for normal positive x; -inf for smaller ones and 0.

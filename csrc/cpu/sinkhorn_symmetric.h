@@ -43,24 +43,23 @@ struct Symmetric {
     const T scale = T(kLog2E / double(problem.epsilon));
     for (int64_t i = 0; i < size; ++i) half[i] = T(0.5) * scale * problem.cost[i * size + i];
     std::copy(problem.row, problem.row + size, a);
-    Mask<T> unfit = {};
+    Vec<T> poison = {}, top = {};  // NaN where a cost is not finite; the greatest exponent
     kernel.fill([&](int64_t i, int64_t j, Vec<T>& entry) {
       Vec<T> offset;
       load_cost(problem, i, j, Limits<T>::kFar, entry);
       load(half + j, offset);
-      unfit |= entry * T(0) != T(0);
+      poison += entry * T(0);
       entry = offset + half[i] - entry * scale;
-      unfit |= entry > T(1);
-      exp2<T>(entry, Limits<T>::kLowest, entry);
+      greater<T>(entry, top, top);
+      exp2_uncapped<T>(entry, Limits<T>::kLowest, entry);
     });
     for (int64_t i = kLanes<T>; i < size; ++i)  // the other half only has to be finite
       for (int64_t j = 0; j < i / kLanes<T> * kLanes<T>; j += kLanes<T>) {
         Vec<T> cost;
         load(problem.cost + i * size + j, cost);
-        unfit |= cost * T(0) != T(0);
+        poison += cost * T(0);
       }
-    const Vec<T> flags = unfit ? Vec<T>{} + T(1) : Vec<T>{};
-    if (sum<T>(flags) != T(0)) return false;
+    if (sum<T>(poison) != T(0) || highest<T>(top) > T(1)) return false;
     std::fill(x, x + size, T(1));
     kernel.multiply(x, mass);
     for (int64_t i = 0; i < width; i += kLanes<T>) {

@@ -57,6 +57,7 @@ struct Triangle {
 
   int64_t size, blocks;
   T* entries;
+  bool upwards = false;  // the way of the last product, or of filling
 
   static int64_t padded(int64_t size) { return round_up(size, kBlock); }
   static int64_t numbers(int64_t size) { return padded(size) * (padded(size) + kBlock) / 2; }
@@ -72,12 +73,15 @@ struct Triangle {
   }
 
   // result = S x. Each vector passes through change(row, column, vector) before its use, where
-  // (row, column) is its first entry. x is zero in the padding.
+  // (row, column) is its first entry. x is zero in the padding. Every other product goes upwards:
+  // what the last one read at its end, the innermost cache still has.
   template <typename Change>
-  RLSV_INLINE void multiply(const T* x, T* result, const Change& change) const {
+  RLSV_INLINE void multiply(const T* x, T* result, const Change& change) {
     std::fill(result, result + blocks * kBlock, T(0));
-    const T* at = entries;
-    for (int64_t i = 0; i < blocks; ++i) {
+    upwards = !upwards;
+    for (int64_t step = 0; step < blocks; ++step) {
+      const int64_t i = upwards ? blocks - 1 - step : step;
+      const T *diagonal = strip(i), *at = diagonal + kBlock * kBlock;
       T sums[kBlock];
       for (int64_t part = 0; part < kBlock; part += kRows) {
         Vec<T> rows[kRows], weights[kRows], across, value;
@@ -86,11 +90,10 @@ struct Triangle {
 #pragma GCC unroll 8
         for (int64_t k = 0; k < kRows; ++k) {
           weights[k] = Vec<T>{} + x[first + k];
-          load(strip(i) + (part + k) * kBlock, value);
+          load(diagonal + (part + k) * kBlock, value);
           change(first + k, i * kBlock, value);
           rows[k] = value * across;
         }
-        if (part == 0) at += kBlock * kBlock;
         for (int64_t j = i + 1; j < blocks; ++j, at += kRows * kBlock) {
           Vec<T> below[2] = {}, total;  // two chains of additions
           load(x + j * kBlock, across);
@@ -112,13 +115,14 @@ struct Triangle {
       store<T>(total + sum, result + i * kBlock);
     }
   }
-  RLSV_INLINE void multiply(const T* x, T* result) const {
+  RLSV_INLINE void multiply(const T* x, T* result) {
     multiply(x, result, [](int64_t, int64_t, Vec<T>&) {});
   }
 
   // Makes every vector by make(row, column, vector).
   template <typename Make>
-  RLSV_INLINE void fill(const Make& make) const {
+  RLSV_INLINE void fill(const Make& make) {
+    upwards = false;  // as every problem's: bits must not depend on those before
     Vec<T> value;
     for (int64_t i = 0; i < blocks; ++i)
       for (int64_t k = 0; k < kBlock; ++k) {

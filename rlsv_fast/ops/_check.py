@@ -89,6 +89,8 @@ def choice(op: str, name: str, value: object, options: tuple[object, ...]) -> No
     Raises:
         ValueError: it is not.
     """
-    if not any(type(value) is type(option) and value == option for option in options):
-        listed = ", ".join(repr(option) for option in options)
-        raise ValueError(f"{op}: {name} must be one of {listed}, got {value!r}")
+    for option in options:
+        if value is option or (type(value) is type(option) and value == option):
+            return
+    listed = ", ".join(repr(option) for option in options)
+    raise ValueError(f"{op}: {name} must be one of {listed}, got {value!r}")
