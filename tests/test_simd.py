@@ -22,6 +22,7 @@ def test_lower_instruction_sets_meet_the_contract(level: str) -> None:
     if level == "v3" and not BEST.startswith(("x86-64-v3", "x86-64-v4")):
         pytest.skip(f"this processor runs {BEST}")
     chosen = "float64_agrees or error_budget or number_of_threads or marginal or golden"
+    chosen += " or test_frame_distance"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_contract.py"]
         + ["tests/ops", "-k", f"({chosen}) and not cuda"],
