@@ -12,11 +12,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define RLSV_HOST_DEVICE __host__ __device__
-#else
-#define RLSV_HOST_DEVICE
-#endif
+#include "turns.h"
 
 namespace rlsv_fast {
 
@@ -57,5 +53,16 @@ RLSV_HOST_DEVICE Term<T> coefficient(const Coefficients& of, int64_t row, int64_
       return {T(part == 1 ? -1 : 1), T(part != 0), turn};
   }
 }
+
+// Windows over frames (B, T, C); see csrc/cpu/frame_convolution.cpp.
+struct Windows {
+  int64_t batch, frames, channels, terms, dilation, tiles, advance, offset;
+
+  RLSV_HOST_DEVICE int64_t sequences() const { return batch * tiles * dilation; }
+  // Whether each item is one whole window of single numbers.
+  bool are_taps() const {
+    return channels == 1 && tiles == 1 && dilation == 1 && offset == 0 && terms == frames;
+  }
+};
 
 }  // namespace rlsv_fast
