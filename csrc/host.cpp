@@ -59,7 +59,7 @@ void define_grids(py::module_ module) {
       .def_readonly("groups", &TransformGrid::groups)
       .def_readonly("share", &TransformGrid::share)
       .def_readonly("stage", &TransformGrid::stage)
-      .def_readonly("turns", &TransformGrid::turns)
+      .def_readonly("pieces", &TransformGrid::pieces)
       .def_readonly("table", &TransformGrid::table)
       .def_readonly("staged", &TransformGrid::staged)
       .def_readonly("grid", &TransformGrid::grid);

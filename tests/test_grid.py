@@ -78,9 +78,9 @@ def test_transforms_have_blocks_and_memory_for_every_sum(gpu: str, item: int) ->
             assert_launchable(plan.grid)
             assert plan.share % 4 == 0 and 0 < plan.share <= 20
             assert (plan.groups - 1) * plan.share < outputs <= plan.groups * plan.share
-            assert plan.turns == plan.groups * divide_up(units, plan.grid.threads)
+            assert plan.pieces == plan.groups * divide_up(units, plan.grid.threads)
             # a block that has more to do stays with its group
-            assert plan.grid.blocks == plan.turns or plan.grid.blocks % plan.groups == 0
+            assert plan.grid.blocks == plan.pieces or plan.grid.blocks % plan.groups == 0
             assert plan.stage <= inputs and (plan.stage > 0) == (inputs > 0)
             needed = 16 * plan.table + item * plan.stage * plan.share
             assert needed + item * plan.staged * plan.grid.threads <= plan.grid.shared

@@ -31,9 +31,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int share = int(in.plan.share);
   const int64_t packs = shape.channels / kWidth, sequences = shape.sequences();
   Matrix<false, T> matrix(in.plan);
-  for (int64_t i = blockIdx.x; i < in.plan.turns; i += gridDim.x) {
-    const Turn turn(in.plan, i);
-    const int64_t s = turn.unit / packs, channel = (turn.unit - s * packs) * kWidth;
+  for (int64_t i = blockIdx.x; i < in.plan.pieces; i += gridDim.x) {
+    const Piece piece(in.plan, i);
+    const int64_t s = piece.unit / packs, channel = (piece.unit - s * packs) * kWidth;
     const int64_t phase = s % shape.dilation, place = s / shape.dilation;
     const int64_t item = place / shape.tiles, tile = place - item * shape.tiles;
     const int64_t start = phase + shape.dilation * tile * shape.advance - shape.offset;
@@ -47,15 +47,15 @@ __global__ void __launch_bounds__(kThreads, 2)
     if constexpr (kUnit) {
 #pragma unroll
       for (int u = 0; u < kSums; ++u) {
-        const int64_t k = in.mirrored(in.first + turn.group * share + u);
-        sums.of[u] = load(k, turn.busy && u < share && k >= 0 && k < shape.terms);
+        const int64_t k = in.mirrored(in.first + piece.group * share + u);
+        sums.of[u] = load(k, piece.busy && u < share && k >= 0 && k < shape.terms);
       }
     } else {
       for (int64_t begin = 0; begin < in.plan.inputs; begin += in.plan.stage) {
         const int64_t left = in.plan.inputs - begin;
         const int count = int(left < in.plan.stage ? left : in.plan.stage);
-        const T* coefficients = matrix.take(in, turn.group, begin, count);
-        if (!turn.busy) continue;
+        const T* coefficients = matrix.take(in, piece.group, begin, count);
+        if (!piece.busy) continue;
         for (int n = 0; n < count; n += kLoads) {
           Lanes<kWidth, T> inputs[kLoads];
 #pragma unroll
@@ -66,10 +66,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
       }
     }
-    if (!turn.busy) continue;
+    if (!piece.busy) continue;
 #pragma unroll
     for (int u = 0; u < kSums; ++u) {
-      const int64_t row = turn.group * share + u;
+      const int64_t row = piece.group * share + u;
       if (u < share && row < in.rows)
         store_lanes(sums.of[u], spectrum + (row * sequences + s) * shape.channels + channel);
     }
@@ -86,9 +86,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int64_t packs = shape.channels / kWidth, rows = in.rows;
   const int64_t row_stride = shape.sequences() * shape.channels;
   Matrix<true, T> matrix(in.plan);
-  for (int64_t i = blockIdx.x; i < in.plan.turns; i += gridDim.x) {
-    const Turn turn(in.plan, i);
-    const int64_t place = turn.unit / packs, channel = (turn.unit - place * packs) * kWidth;
+  for (int64_t i = blockIdx.x; i < in.plan.pieces; i += gridDim.x) {
+    const Piece piece(in.plan, i);
+    const int64_t place = piece.unit / packs, channel = (piece.unit - place * packs) * kWidth;
     const int64_t phase = place % shape.dilation, nth = place / shape.dilation;
     const int64_t item = nth / in.spans.count;
     const int64_t span = in.spans.first + nth - item * in.spans.count;
@@ -102,10 +102,10 @@ __global__ void __launch_bounds__(kThreads, 2)
     };
     Sums<kWidth, T> sums;
     if constexpr (kUnit) {
-      for (int64_t back = in.spans.depth - 1; turn.busy && back >= 0; --back) {
+      for (int64_t back = in.spans.depth - 1; piece.busy && back >= 0; --back) {
 #pragma unroll
         for (int u = 0; u < kSums; ++u) {
-          const int64_t k = turn.group * share + u + back * in.spans.length;
+          const int64_t k = piece.group * share + u + back * in.spans.length;
           const int64_t row = in.mirrored(k) - in.first;
           const bool exists = u < share && k < shape.terms && row >= 0 && row < rows;
           sums.add(u, load(row, span - back, exists));
@@ -115,8 +115,8 @@ __global__ void __launch_bounds__(kThreads, 2)
       for (int64_t begin = 0; begin < in.plan.inputs; begin += in.plan.stage) {
         const int64_t left = in.plan.inputs - begin;
         const int count = int(left < in.plan.stage ? left : in.plan.stage);
-        const T* coefficients = matrix.take(in, turn.group, begin, count);
-        if (!turn.busy) continue;
+        const T* coefficients = matrix.take(in, piece.group, begin, count);
+        if (!piece.busy) continue;
         // Input n is a row of the window that began `back` spans before.
         int64_t back = in.spans.depth - 1 - begin / rows, row = begin % rows;
         for (int n = 0; n < count; n += kLoads) {
@@ -135,10 +135,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
       }
     }
-    if (!turn.busy) continue;
+    if (!piece.busy) continue;
 #pragma unroll
     for (int u = 0; u < kSums; ++u) {
-      const int64_t place_in_span = turn.group * share + u;
+      const int64_t place_in_span = piece.group * share + u;
       const int64_t t =
           phase + shape.dilation * (span * in.spans.length + place_in_span) - shape.offset;
       if (u >= share || place_in_span >= in.spans.length || t < 0 || t >= shape.frames) continue;

@@ -27,13 +27,13 @@ struct Transform {
 };
 
 // What a block does next: threads beyond the last unit are idle.
-struct Turn {
+struct Piece {
   int64_t group, unit;
   bool busy;
 
-  __device__ __forceinline__ Turn(const TransformGrid& plan, int64_t turn)
-      : group(turn % plan.groups),
-        unit(turn / plan.groups * kThreads + threadIdx.x),
+  __device__ __forceinline__ Piece(const TransformGrid& plan, int64_t piece)
+      : group(piece % plan.groups),
+        unit(piece / plan.groups * kThreads + threadIdx.x),
         busy(unit < plan.units) {}
 };
 

@@ -21,9 +21,9 @@ inline int64_t divide_down(int64_t count, int64_t by) {
 // Every output is a sum over `inputs`; a block takes one group of `share` outputs for
 // kTransformThreads units (channels of a sequence) at a time, and the inputs in stages.
 struct TransformGrid {
-  int64_t groups, share, stage;  // stage: inputs
-  int64_t inputs, units, turns;  // turns: of all blocks together
-  int64_t table, staged;         // table: points; staged: numbers of a unit in shared memory
+  int64_t groups, share, stage;   // stage: inputs
+  int64_t inputs, units, pieces;  // pieces: of work, for all blocks together
+  int64_t table, staged;          // table: points; staged: numbers of a unit in shared memory
   Grid grid;
 };
 
@@ -47,11 +47,11 @@ inline TransformGrid transform_grid(const Device& device, int64_t outputs, int64
   result.stage = std::min({inputs, taps ? kTapInputs : kTransformInputs, fit});
   if (staged != Staged::kNothing)
     result.staged = (taps ? std::max(result.stage, result.share) : result.share) | 1;
-  const int64_t pieces = divide_up(units, kTransformThreads);
-  result.turns = result.groups * pieces;
+  const int64_t of_group = divide_up(units, kTransformThreads);
+  result.pieces = result.groups * of_group;
   // Whole multiples of the groups: a block keeps its own, and its coefficients.
   const int64_t waves = std::max<int64_t>(8 * device.processors / result.groups, 1);
-  result.grid = {std::min(result.groups * std::min(pieces, waves), kMaxBlocks), kTransformThreads,
+  result.grid = {std::min(result.groups * std::min(of_group, waves), kMaxBlocks), kTransformThreads,
                  16 * result.table + round_up(result.stage * result.share * bytes, 16) +
                      result.staged * kTransformThreads * bytes};
   return result;
