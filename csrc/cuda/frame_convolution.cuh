@@ -64,15 +64,10 @@ class Matrix {
 
   // The memory behind.
   __device__ __forceinline__ T* rest(const TransformGrid& plan) const {
-    return values_ + round_up_to<16 / sizeof(T)>(plan.stage * plan.share);
+    return values_ + plan.stage * plan.share;
   }
 
  private:
-  template <int64_t kTo>
-  __device__ static __forceinline__ int64_t round_up_to(int64_t count) {
-    return (count + kTo - 1) / kTo * kTo;
-  }
-
   __device__ static __forceinline__ void root(int64_t turn, int64_t points, double& cosine,
                                               double& sine) {
     double turns = double(turn) / double(points);

@@ -40,8 +40,8 @@ inline TransformGrid transform_grid(const Device& device, int64_t outputs, int64
   result.table = points <= kTablePoints ? points : 0;
   // As many inputs as fit. Units lie odd numbers apart: a bank each.
   const bool taps = staged == Staged::kInputs;
-  const int64_t a_unit = kTransformThreads * bytes, least = 16 * result.table + 16;
-  const int64_t room = std::min(device.shared, kUnasked) - least -
+  const int64_t a_unit = kTransformThreads * bytes, table = 16 * result.table;
+  const int64_t room = std::min(device.shared, kUnasked) - table -
                        (staged == Staged::kNothing ? 0 : a_unit * (taps ? 1 : (result.share | 1)));
   const int64_t fit = std::max<int64_t>(room / (result.share * bytes + (taps ? a_unit : 0)), 1);
   result.stage = std::min({inputs, taps ? kTapInputs : kTransformInputs, fit});
@@ -52,7 +52,7 @@ inline TransformGrid transform_grid(const Device& device, int64_t outputs, int64
   // Whole multiples of the groups: a block keeps its own, and its coefficients.
   const int64_t waves = std::max<int64_t>(8 * device.processors / result.groups, 1);
   result.grid = {std::min(result.groups * std::min(of_group, waves), kMaxBlocks), kTransformThreads,
-                 16 * result.table + round_up(result.stage * result.share * bytes, 16) +
+                 16 * result.table + result.stage * result.share * bytes +
                      result.staged * kTransformThreads * bytes};
   return result;
 }
