@@ -54,4 +54,15 @@ RLSV_HOST_DEVICE Term<T> coefficient(const Coefficients& of, int64_t row, int64_
   }
 }
 
+// Windows over frames (B, T, C); see csrc/cpu/frame_convolution.cpp.
+struct Windows {
+  int64_t batch, frames, channels, terms, dilation, tiles, advance, offset;
+
+  RLSV_HOST_DEVICE int64_t sequences() const { return batch * tiles * dilation; }
+  // Whether each item is one whole window of single numbers.
+  bool are_taps() const {
+    return channels == 1 && tiles == 1 && dilation == 1 && offset == 0 && terms == frames;
+  }
+};
+
 }  // namespace rlsv_fast

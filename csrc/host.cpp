@@ -1,7 +1,7 @@
 // pybind11 module _host: what is not a tensor operator. No torch header, no tensor.
 #include <pybind11/pybind11.h>
 
-#include "cuda/grid.h"
+#include "cuda/frame_convolution_grid.h"
 #include "simd_level.h"
 
 namespace {
@@ -54,6 +54,26 @@ void define_grids(py::module_ module) {
   module.def("overlap_start", &overlap_start);
   module.def("overlap_blocks", &overlap_blocks);
   module.def("overlap_grid", &overlap_grid);
+
+  py::class_<TransformGrid>(module, "TransformGrid")
+      .def_readonly("groups", &TransformGrid::groups)
+      .def_readonly("share", &TransformGrid::share)
+      .def_readonly("stage", &TransformGrid::stage)
+      .def_readonly("pieces", &TransformGrid::pieces)
+      .def_readonly("table", &TransformGrid::table)
+      .def_readonly("staged", &TransformGrid::staged)
+      .def_readonly("grid", &TransformGrid::grid);
+  py::enum_<Staged>(module, "Staged")
+      .value("nothing", Staged::kNothing)
+      .value("inputs", Staged::kInputs)
+      .value("outputs", Staged::kOutputs);
+  module.def("transform_grid", &transform_grid);
+  py::class_<Spans>(module, "Spans")
+      .def_readonly("first", &Spans::first)
+      .def_readonly("count", &Spans::count)
+      .def_readonly("length", &Spans::length)
+      .def_readonly("depth", &Spans::depth);
+  module.def("make_spans", &make_spans);
 
   py::class_<VariationShape>(module, "VariationShape")
       .def_readonly("tiles", &VariationShape::tiles)

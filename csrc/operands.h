@@ -99,17 +99,6 @@ inline void check_overlap_add(const Tensor& frames, int64_t hop, int64_t length)
 
 // frame_convolution
 
-// Windows over frames (B, T, C); see csrc/cpu/frame_convolution.cpp.
-struct Windows {
-  int64_t batch, frames, channels, terms, dilation, tiles, advance, offset;
-
-  int64_t sequences() const { return batch * tiles * dilation; }
-  // Whether each item is one whole window of single numbers.
-  bool are_taps() const {
-    return channels == 1 && tiles == 1 && dilation == 1 && offset == 0 && terms == frames;
-  }
-};
-
 // What both transforms take; `first` and `rows` choose rows of the coefficients.
 inline void check_frame_convolution(const Tensor& tensor, const Coefficients& of, int64_t first,
                                     int64_t rows, int64_t dilation, int64_t tiles,
@@ -119,9 +108,10 @@ inline void check_frame_convolution(const Tensor& tensor, const Coefficients& of
   STD_TORCH_CHECK(of.side >= kWeights && of.side <= kOutputs, op, ": unknown side");
   STD_TORCH_CHECK(of.points >= 0 && of.terms >= 0 && first >= 0 && rows >= 0, op,
                   ": points, terms and rows must not be negative");
-  STD_TORCH_CHECK(dilation >= 1 && tiles >= 0 && advance >= 0 && advance <= of.terms, op,
-                  ": dilation must be positive, tiles must not be negative, windows must not leave "
-                  "gaps");
+  STD_TORCH_CHECK(
+      dilation >= 1 && tiles >= 0 && advance >= (tiles > 1 ? 1 : 0) && advance <= of.terms, op,
+      ": dilation must be positive, tiles must not be negative, must advance and must "
+      "not leave gaps");
 }
 
 // `addend` is empty for none.

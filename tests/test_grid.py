@@ -68,6 +68,47 @@ def test_modulated_cosines_cover_rows_and_taps() -> None:
         assert total.blocks * total.threads >= taps
 
 
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("item", [4, 8], ids=["float32", "float64"])
+def test_transforms_have_blocks_and_memory_for_every_sum(gpu: str, item: int) -> None:
+    kinds = (grid.Staged.nothing, grid.Staged.inputs, grid.Staged.outputs)
+    for outputs, inputs, points in itertools.product((1, 5, 20, 29, 95), (0, 5, 64, 6080), (0, 64)):
+        for units, staged in itertools.product((1, 129, 640_000, 2**33), kinds):
+            plan = grid.transform_grid(DEVICES[gpu], outputs, inputs, units, points, staged, item)
+            assert_launchable(plan.grid)
+            assert plan.share % 4 == 0 and 0 < plan.share <= 20
+            assert (plan.groups - 1) * plan.share < outputs <= plan.groups * plan.share
+            assert plan.pieces == plan.groups * divide_up(units, plan.grid.threads)
+            # a block that has more to do stays with its group
+            assert plan.grid.blocks == plan.pieces or plan.grid.blocks % plan.groups == 0
+            assert plan.stage <= inputs and (plan.stage > 0) == (inputs > 0)
+            needed = 16 * plan.table + item * plan.stage * plan.share
+            assert needed + item * plan.staged * plan.grid.threads <= plan.grid.shared
+            if staged == grid.Staged.inputs:
+                assert plan.staged >= max(plan.stage, plan.share)
+            elif staged == grid.Staged.outputs:
+                assert plan.staged >= plan.share
+            else:
+                assert plan.staged == 0
+    assert grid.transform_grid(DEVICES[gpu], 9, 9, 9, 65, kinds[0], item).table == 0
+    assert grid.transform_grid(DEVICES[gpu], 10**6, 9, 9, 0, kinds[1], item).groups == 50_000
+
+
+@pytest.mark.parametrize("offset", [-(2**33), -40, -1, 0, 1, 7, 20, 2**33])
+def test_spans_hold_every_frame_and_the_windows_that_reach_it(offset: int) -> None:
+    for frames, terms, dilation in itertools.product((1, 2, 33, 173), (1, 5, 18), (1, 3, 200)):
+        for tiles, advance in ((1, 0), (2, 1), (20, 9), (7, 18), (3, 40)):
+            spans = grid.make_spans(frames, terms, dilation, tiles, advance, offset)
+            for frame in (0, frames - 1):
+                place = (frame + offset) // dilation  # from where the first window begins
+                span = place // spans.length
+                assert spans.first <= span < spans.first + spans.count
+                step = advance if tiles > 1 else 0
+                reached = [t for t in range(tiles) if 0 <= place - t * step < terms]
+                assert all(0 <= span - tile < spans.depth for tile in reached)
+                assert tiles == 1 or step == spans.length
+
+
 def test_frame_distance_fills_the_device() -> None:
     """The papers' batch has few pairs of frames: small tiles give every processor one."""
     assert grid.frame_distance_tile(H200, 8, 173) == 32

@@ -43,13 +43,31 @@ RLSV_INLINE void multiply_rows(const T* matrix, int64_t terms, const T* in, T* o
       store<T>(sums[r][v], out + r * kWidth<T> + v * kLanes<T>);
 }
 
+// Coefficients as a matrix; or, of a unit matrix, which input row each output row is (none: -1).
 template <typename T>
-RLSV_INLINE void multiply(const T* matrix, int64_t rows, int64_t terms, const T* in, T* out) {
-  int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows)
-    multiply_rows<T, kRows>(matrix + r * terms, terms, in, out + r * kWidth<T>);
-  for (; r < rows; ++r) multiply_rows<T, 1>(matrix + r * terms, terms, in, out + r * kWidth<T>);
-}
+struct Matrix {
+  int64_t rows, terms;
+  std::vector<T> entries;
+  std::vector<int64_t> source;
+
+  RLSV_INLINE void multiply(const T* in, T* out) const {
+    if (!source.empty()) {
+      for (int64_t r = 0; r < rows; ++r) {
+        T* to = out + r * kWidth<T>;
+        if (source[r] < 0)
+          std::fill(to, to + kWidth<T>, T(0));
+        else
+          std::memcpy(to, in + source[r] * kWidth<T>, kWidth<T> * sizeof(T));
+      }
+      return;
+    }
+    int64_t r = 0;
+    for (; r + kRows <= rows; r += kRows)
+      multiply_rows<T, kRows>(entries.data() + r * terms, terms, in, out + r * kWidth<T>);
+    for (; r < rows; ++r)
+      multiply_rows<T, 1>(entries.data() + r * terms, terms, in, out + r * kWidth<T>);
+  }
+};
 
 // Up to kWidth numbers, filled up with zeros.
 template <typename T>
@@ -81,21 +99,30 @@ RLSV_INLINE void add_out(const T* from, const T* more, int64_t count, T* to) {
 
 // Rows [first, first + rows) of a matrix of coefficients, (rows, terms) or transposed.
 template <typename T>
-std::vector<T> make_matrix(const Coefficients& of, int64_t first, int64_t rows, bool transposed) {
-  std::vector<double> cosines(of.points), sines(of.points);
-  for (int64_t turn = 0; turn < of.points; ++turn) {
+Matrix<T> make_matrix(const Coefficients& of, int64_t first, int64_t rows, bool transposed) {
+  Matrix<T> matrix{transposed ? of.terms : rows, transposed ? rows : of.terms, {}, {}};
+  if (of.points == 0 && of.side != kOutputs) {
+    matrix.source.assign(matrix.rows, -1);
+    for (int64_t row = 0; row < rows && first + row < of.terms; ++row) {
+      const int64_t term = of.side == kReversedWeights ? of.terms - 1 - first - row : first + row;
+      matrix.source[transposed ? term : row] = transposed ? row : term;
+    }
+    return matrix;
+  }
+  std::vector<double> cosines(of.points, 1.0), sines(of.points);
+  for (int64_t turn = 1; turn < of.points; ++turn) {
     const double angle = 6.283185307179586476925 * double(turn) / double(of.points);
     cosines[turn] = std::cos(angle);
     sines[turn] = std::sin(angle);
   }
-  std::vector<T> matrix(rows * of.terms);
+  matrix.entries.resize(rows * of.terms);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t k = 0; k < of.terms; ++k) {
       const Term<double> term = coefficient<double>(of, first + row, k);
       const double value = of.points == 0
                                ? term.cosine
                                : term.cosine * cosines[term.turn] + term.sine * sines[term.turn];
-      matrix[transposed ? k * rows + row : row * of.terms + k] = T(value);
+      matrix.entries[transposed ? k * rows + row : row * of.terms + k] = T(value);
     }
   }
   return matrix;
@@ -103,8 +130,9 @@ std::vector<T> make_matrix(const Coefficients& of, int64_t first, int64_t rows, 
 
 // Sequences [begin, end) in blocks of channels.
 template <typename T>
-RLSV_INLINE void analyse(const Windows& shape, const T* matrix, int64_t rows, const T* signal,
-                         T* result, int64_t begin, int64_t end) {
+RLSV_INLINE void analyse(const Windows& shape, const Matrix<T>& matrix, const T* signal, T* result,
+                         int64_t begin, int64_t end) {
+  const int64_t rows = matrix.rows;
   std::vector<T> in(shape.terms * kWidth<T>), out(rows * kWidth<T>);
   const int64_t sequences = shape.sequences();
   for (int64_t s = begin; s < end; ++s) {
@@ -121,7 +149,7 @@ RLSV_INLINE void analyse(const Windows& shape, const T* matrix, int64_t rows, co
         else
           std::fill(to, to + kWidth<T>, T(0));
       }
-      multiply(matrix, rows, shape.terms, in.data(), out.data());
+      matrix.multiply(in.data(), out.data());
       for (int64_t r = 0; r < rows; ++r)
         copy_out(out.data() + r * kWidth<T>, count,
                  result + (r * sequences + s) * shape.channels + c);
@@ -134,8 +162,9 @@ RLSV_INLINE int64_t wrapped(int64_t value, int64_t step) { return (value % step 
 
 // Items and phases [begin, end), all tiles of one in turn: they may overlap.
 template <typename T>
-RLSV_INLINE void synthesise(const Windows& shape, const T* matrix, int64_t rows, const T* spectrum,
+RLSV_INLINE void synthesise(const Windows& shape, const Matrix<T>& matrix, const T* spectrum,
                             const T* addend, T* result, int64_t begin, int64_t end) {
+  const int64_t rows = matrix.terms;
   std::vector<T> in(rows * kWidth<T>), out(shape.terms * kWidth<T>);
   const int64_t sequences = shape.sequences();
   for (int64_t i = begin; i < end; ++i) {
@@ -163,7 +192,7 @@ RLSV_INLINE void synthesise(const Windows& shape, const T* matrix, int64_t rows,
         for (int64_t r = 0; r < rows; ++r)
           copy_in(spectrum + (r * sequences + s) * shape.channels + c, count,
                   in.data() + r * kWidth<T>);
-        multiply(matrix, shape.terms, rows, in.data(), out.data());
+        matrix.multiply(in.data(), out.data());
         for (int64_t k = 0; k < shape.terms; ++k) {
           const int64_t t = first + shape.dilation * k;
           if (t < 0 || t >= shape.frames) continue;
@@ -178,8 +207,9 @@ RLSV_INLINE void synthesise(const Windows& shape, const T* matrix, int64_t rows,
 
 // One channel, one window per item and no dilation: blocks [begin, end) of kWidth items.
 template <typename T>
-RLSV_INLINE void analyse_taps(const Windows& shape, const T* matrix, int64_t rows, const T* signal,
+RLSV_INLINE void analyse_taps(const Windows& shape, const Matrix<T>& matrix, const T* signal,
                               T* result, int64_t begin, int64_t end) {
+  const int64_t rows = matrix.rows;
   std::vector<T> in(shape.terms * kWidth<T>), out(rows * kWidth<T>);
   for (int64_t block = begin; block < end; ++block) {
     const int64_t s = block * kWidth<T>, count = std::min(shape.batch - s, kWidth<T>);
@@ -187,22 +217,22 @@ RLSV_INLINE void analyse_taps(const Windows& shape, const T* matrix, int64_t row
     for (int64_t lane = 0; lane < count; ++lane)
       for (int64_t k = 0; k < shape.terms; ++k)
         in[k * kWidth<T> + lane] = from[lane * shape.frames + k];
-    multiply(matrix, rows, shape.terms, in.data(), out.data());
+    matrix.multiply(in.data(), out.data());
     for (int64_t r = 0; r < rows; ++r)
       copy_out(out.data() + r * kWidth<T>, count, result + r * shape.batch + s);
   }
 }
 
 template <typename T>
-RLSV_INLINE void synthesise_taps(const Windows& shape, const T* matrix, int64_t rows,
-                                 const T* spectrum, const T* addend, T* result, int64_t begin,
-                                 int64_t end) {
+RLSV_INLINE void synthesise_taps(const Windows& shape, const Matrix<T>& matrix, const T* spectrum,
+                                 const T* addend, T* result, int64_t begin, int64_t end) {
+  const int64_t rows = matrix.terms;
   std::vector<T> in(rows * kWidth<T>), out(shape.terms * kWidth<T>);
   for (int64_t block = begin; block < end; ++block) {
     const int64_t s = block * kWidth<T>, count = std::min(shape.batch - s, kWidth<T>);
     for (int64_t r = 0; r < rows; ++r)
       copy_in(spectrum + r * shape.batch + s, count, in.data() + r * kWidth<T>);
-    multiply(matrix, shape.terms, rows, in.data(), out.data());
+    matrix.multiply(in.data(), out.data());
     for (int64_t lane = 0; lane < count; ++lane) {
       const int64_t at = (s + lane) * shape.frames;
       for (int64_t k = 0; k < shape.terms; ++k)
@@ -222,19 +252,17 @@ Tensor frame_convolution_analysis(const Tensor& signal, int64_t side, int64_t po
   if (result.numel() == 0) return result;
   dispatch_floating(signal, "frame_convolution", [&](auto zero) {
     using T = decltype(zero);
-    const std::vector<T> matrix = make_matrix<T>(of, first, rows, false);
+    const Matrix<T> matrix = make_matrix<T>(of, first, rows, false);
     const T* in = read<T>(signal);
     T* out = write<T>(result);
     const int64_t cost = rows * terms * (shape.channels / kLanes<T> + 1);
     if (shape.are_taps()) {
-      parallel((shape.batch + kWidth<T> - 1) / kWidth<T>, cost * kVectors,
-               [&](int64_t begin, int64_t end) {
-                 analyse_taps(shape, matrix.data(), rows, in, out, begin, end);
-               });
+      parallel(
+          (shape.batch + kWidth<T> - 1) / kWidth<T>, cost * kVectors,
+          [&](int64_t begin, int64_t end) { analyse_taps(shape, matrix, in, out, begin, end); });
     } else {
-      parallel(shape.sequences(), cost, [&](int64_t begin, int64_t end) {
-        analyse(shape, matrix.data(), rows, in, out, begin, end);
-      });
+      parallel(shape.sequences(), cost,
+               [&](int64_t begin, int64_t end) { analyse(shape, matrix, in, out, begin, end); });
     }
   });
   return result;
@@ -253,7 +281,7 @@ Tensor frame_convolution_synthesis(const Tensor& spectrum, const Tensor& addend,
   if (result.numel() == 0) return result;
   dispatch_floating(spectrum, "frame_convolution", [&](auto zero) {
     using T = decltype(zero);
-    const std::vector<T> matrix = make_matrix<T>(of, first, rows, true);
+    const Matrix<T> matrix = make_matrix<T>(of, first, rows, true);
     const T* in = read<T>(spectrum);
     const T* start = addend.numel() ? read<T>(addend) : nullptr;
     T* out = write<T>(result);
@@ -261,11 +289,11 @@ Tensor frame_convolution_synthesis(const Tensor& spectrum, const Tensor& addend,
     if (shape.are_taps()) {
       parallel((batch + kWidth<T> - 1) / kWidth<T>, cost * kVectors,
                [&](int64_t begin, int64_t end) {
-                 synthesise_taps(shape, matrix.data(), rows, in, start, out, begin, end);
+                 synthesise_taps(shape, matrix, in, start, out, begin, end);
                });
     } else {
       parallel(batch * dilation, cost * tiles, [&](int64_t begin, int64_t end) {
-        synthesise(shape, matrix.data(), rows, in, start, out, begin, end);
+        synthesise(shape, matrix, in, start, out, begin, end);
       });
     }
   });

@@ -17,6 +17,7 @@ struct Grid {
   int64_t blocks, threads, shared = 0;  // shared: bytes per block, asked for at the launch
 };
 
+constexpr int64_t kUnasked = 48 * 1024;  // bytes of shared memory that every block may have
 constexpr int64_t kMaxBlocks = (int64_t(1) << 31) - 1;  // of grid.x; y and z, at 65535, stay 1
 
 inline int64_t divide_up(int64_t count, int64_t by) { return (count + by - 1) / by; }

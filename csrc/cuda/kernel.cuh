@@ -29,12 +29,11 @@ inline cudaError_t find_device(Device& device) {
   return error;
 }
 
-// Launches a kernel; an empty grid is nothing to do. More than 48 KB of shared memory per block
-// must be asked for by name.
+// Launches a kernel; an empty grid is nothing to do. More than kUnasked bytes of shared memory per
+// block must be asked for by name.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), const Grid& grid, cudaStream_t stream,
                    const Arguments&... arguments) {
-  constexpr int64_t kUnasked = 48 * 1024;
   if (grid.blocks == 0) return cudaSuccess;
   if (grid.shared > kUnasked) {
     const cudaError_t error =

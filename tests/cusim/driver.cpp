@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "cuda/frame_convolution.h"
 #include "cuda/frame_distance.h"
 #include "cuda/grid.h"
 #include "cuda/modulated_cosines.h"
@@ -39,6 +40,39 @@ void drive_modulated_cosines(Results& results) {
                                               grad_frequency.data(), grad_phase.data(),
                                               grad_modulator.data(), nullptr));
     results.add(weights, grad_frequency, grad_phase, grad_modulator);
+  }
+}
+
+template <typename T>
+void drive_frame_convolution(Results& results) {
+  struct Problem {
+    Coefficients of;
+    int64_t first, rows;
+    Windows shape;
+  };
+  const Problem problems[] = {
+      {{kFrames, 7, 7}, 0, 10, {2, 23, 8, 7, 3, 2, 4, 2}},      // windows overlap
+      {{kOutputs, 7, 4}, 0, 10, {2, 23, 3, 4, 3, 2, 4, 0}},     // or follow each other
+      {{kFrames, 16, 16}, 0, 23, {1, 19, 2, 16, 1, 3, 5, 7}},   // two groups of rows
+      {{kWeights, 70, 25}, 3, 40, {5, 25, 1, 25, 1, 1, 0, 0}},  // taps, no table
+      {{kReversedWeights, 9, 37}, 1, 5, {130, 37, 1, 37, 1, 1, 0, 0}},
+      {{kFrames, 0, 3}, 0, 3, {2, 9, 4, 3, 2, 4, 1, 1}},  // tap by tap
+      {{kOutputs, 0, 1}, 0, 3, {2, 9, 4, 1, 2, 5, 1, 0}},
+      {{kReversedWeights, 0, 37}, 5, 30, {3, 37, 1, 37, 1, 1, 0, 0}},
+      {{kWeights, 0, 5}, 0, 5, {3, 5, 7, 5, 1, 1, 0, 0}},
+  };
+  for (const auto& [of, first, rows, shape] : problems) {
+    const int64_t frames = shape.batch * shape.frames * shape.channels,
+                  spectra = rows * shape.sequences() * shape.channels;
+    const auto signal = random<T>(frames), products = random<T>(spectra);
+    auto spectrum = room<T>(spectra), added = room<T>(frames), alone = room<T>(frames);
+    results.expect(frame_convolution_analysis(signal.data(), of, first, rows, shape,
+                                              spectrum.data(), nullptr));
+    results.expect(frame_convolution_synthesis(products.data(), signal.data(), of, first, rows,
+                                               shape, added.data(), nullptr));
+    results.expect(frame_convolution_synthesis<T>(products.data(), nullptr, of, first, rows, shape,
+                                                  alone.data(), nullptr));
+    results.add(spectrum, added, alone);
   }
 }
 
@@ -242,6 +276,7 @@ void drive_sinkhorn(Results& results) {
 int main() {
   setvbuf(stdout, nullptr, _IOLBF, 0);  // what was done is known if the next operator aborts
   DRIVE(modulated_cosines);
+  DRIVE(frame_convolution);
   DRIVE(frame_distance);
   DRIVE(total_variation);
   DRIVE(overlap_add);

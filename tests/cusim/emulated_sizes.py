@@ -58,6 +58,41 @@ def transport(
     return call
 
 
+def convolve(axes: tuple[int, int, int], **options: int) -> Callable[..., Tensor]:
+    """Calls with a weight whose axes lie in another order in memory."""
+
+    def call(module: Any, frames: Tensor, weight: Tensor) -> Tensor:
+        output: Tensor = module.frame_convolution(frames, weight.permute(axes), **options)
+        return output
+
+    return call
+
+
+def convolutions() -> list[Case]:
+    """Windows that overlap, more rows than a thread sums, plain sums; weights in three layouts."""
+    layouts = {"ojc": (0, 1, 2), "ocj": (0, 2, 1), "cjo": (2, 1, 0)}
+    return [
+        Case(
+            "frame_convolution",
+            f"{channels}x{outputs}-{taps}-{layout}",
+            partial(normal, (batch, frames, channels), tuple(shape[axis] for axis in axes)),
+            invoke=convolve(axes, count=count, dilation=dilation, offset=offset),
+        )
+        for batch, frames, channels, outputs, taps, count, dilation, offset in (
+            (40, 33, 32, 31, 5, 33, 1, 2),  # 10 points
+            (3, 173, 31, 33, 8, 180, -1, 0),  # windows that overlap
+            (60, 90, 1, 2, 40, 90, 1, 20),  # three at a place
+            (60, 31, 8, 4, 3, 31, 2, 1),
+            (9, 173, 2, 1, 33, 173, 1, 16),  # 80 rows
+            (2, 32, 4, 3, 45, 40, 1, 22),  # tap by tap
+            (1, 5, 1, 32, 173, 173, 1, 172),
+            (1, 33, 1, 1, 1, 33, 1, 0),
+        )
+        for layout, axes in layouts.items()
+        for shape in [(outputs, taps, channels)]
+    ]
+
+
 def transports() -> list[Case]:
     """Sinkhorn: converged for the implicit gradient, a few steps of a small epsilon unrolled."""
     distance = partial(transport, "sinkhorn_distance", max_iterations=60)
@@ -139,6 +174,7 @@ ALIGNED = [
         )
         for size in (*SIZES[op == "si_sdr" :], 5003)  # the ratio of single samples is infinite
     ),
+    *convolutions(),
     *transports(),
 ]
 

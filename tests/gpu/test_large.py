@@ -13,6 +13,7 @@ from test_contract import TINY, magnitude, value_and_grads
 from torch import Tensor
 
 from rlsv_fast import ops, reference
+from rlsv_fast._library import raw
 
 MOST = 65_536
 ROWS = 40_000  # times MOST: 2.6e9 elements, 10.5 GB
@@ -26,6 +27,16 @@ IN_EVERY_PLACE = [
     uniform("modulated_cosines", "many-components", (MOST,), (MOST,), (MOST, 3), sort=False),
     uniform("modulated_cosines", "many-taps", (3,), (3,), (3, MOST)),
     uniform("modulated_cosines", "many-taps-shared", (3,), (3,), (1, MOST)),
+    *(
+        uniform("frame_convolution", name, frames, weight, **options)
+        for name, frames, weight, options in (
+            ("many-items", (MOST, 4, 2), (3, 2, 2), {"count": 3}),
+            ("many-frames", (2, MOST, 2), (3, 5, 2), {"count": MOST, "offset": 2}),
+            ("many-phases", (1, MOST, 2), (3, 3, 2), {"count": MOST, "dilation": MOST // 2}),
+            ("many-channels", (2, 5, MOST), (2, 2, MOST), {"count": 4}),
+            ("many-outputs", (2, 5, 3), (MOST, 2, 3), {"count": 4}),
+        )
+    ),
     uniform("frame_distance", "many-items", (MOST, 2, 3)),
     uniform("frame_distance", "many-components", (1, MOST, 5), normalize="time"),
     uniform("frame_distance", "many-components-2", (1, MOST, 5), p=2),
@@ -110,6 +121,29 @@ def test_overlap_add_beyond_2_31_elements(large: str) -> None:
         exact = torch.stack(parts).double().sum(0)
         assert close(signal[0, row * hop : (row + 1) * hop], exact)
     assert torch.equal(signal[0, -hop:], frames[0, -1, -hop:])
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, ROWS, MOST), (ROWS * MOST // 2, 2, 1)], ids=["frames", "taps"]
+)
+def test_frame_convolution_beyond_2_31_elements(shape: tuple[int, ...], large: str) -> None:
+    """Circles of two points: sum and difference of neighbours, and back."""
+    items, count, channels = shape
+    tiles, advance = (count // 2, 2) if items == 1 else (1, 0)
+    signal = torch.randn(shape, device=large)
+    spectrum = raw._frame_convolution_analysis(signal, 2, 2, 2, 0, 2, 1, tiles, advance, 0)
+    assert spectrum.numel() > 2**31
+    none = signal.new_empty(0, 0, 0)
+    back = raw._frame_convolution_synthesis(
+        spectrum, none, 3, 2, 2, 0, items, count, 1, tiles, advance, 0
+    )
+    pairs, returned = signal.view(-1, 2, channels), back.view(-1, 2, channels)
+    for pair in (0, len(pairs) // 2, 2**31 // (2 * channels), len(pairs) - 1):
+        first, second = pair_of = pairs[pair].double()
+        exact = torch.stack([first + second, first - second])
+        allowed = 4 * TINY * magnitude(pair_of)
+        assert magnitude(spectrum[:, pair].double() - exact) <= allowed
+        assert magnitude(returned[pair].double() - pair_of) <= allowed
 
 
 def test_modulated_cosines_beyond_2_31_elements(large: str) -> None:
