@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../frame_convolution_rules.h"
+#include "../turns.h"
 #include "frame_convolution_grid.h"
 #include "lanes.cuh"
 
