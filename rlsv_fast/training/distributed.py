@@ -133,9 +133,7 @@ def shared_objective(model: nn.RepresentationModel, config: Config) -> Distribut
         A function of voice, accompaniment, noise and mark, as those of
         :func:`rlsv_fast.training.training_losses`.
     """
-    return DistributedDataParallel(
-        _Objective(model, config), broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    return DistributedDataParallel(_Objective(model, config), gradient_as_bucket_view=True)
 
 
 def check_processes(config: Config, processes: Processes) -> None:

@@ -14,7 +14,10 @@ import torch.distributed as dist
 from rlsv_fast.processes import Processes
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["training.workers", "rlsv_fast.training", "rlsv_fast.evaluation"])
+# Adam imports torch._dynamo, which takes as long as all else together
+_CONTEXT.set_forkserver_preload(
+    ["torch._dynamo", "torch.onnx", "rlsv_fast.training", "rlsv_fast.evaluation", "pytest"]
+)
 
 Job = Callable[..., None]
 
