@@ -21,6 +21,9 @@ was killed on a reachable machine is noticed at once.)"""
 _PATIENCE = timedelta(hours=2)
 """For what they do one by one or unevenly: decoding tracks, evaluating, reading a checkpoint."""
 
+_LOST = ("gloo", "Operation timed out")
+"""What gloo's errors say, which have no class of their own."""
+
 _Made = TypeVar("_Made")
 
 
@@ -147,8 +150,7 @@ def joined() -> Iterator[Processes]:
         error.told_elsewhere = not processes.first  # type: ignore[union-attr]
         raise
     except RuntimeError as error:
-        # gloo has no class of its own for that
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
+        if isinstance(error, dist.DistError) or any(text in str(error) for text in _LOST):
             raise LostProcess(
                 f"process {processes.rank}: another process of the job has ended or does not "
                 "answer; what was saved last is intact, continue with --resume"

@@ -154,13 +154,13 @@ def _at_step(number: int, action: Callable[[], None]) -> None:
     update.Update._apply = applied  # type: ignore[method-assign]
 
 
-def _stopped(processes: Processes, run: Path) -> None:
+def _stopped(processes: Processes, run: Path, read_every: int, last: int) -> None:
     if processes.rank == 1:
         _at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted) as caught:
-        _train(processes, run, False)
+        _train(processes, run, False, f"training.read_every={read_every}")
     assert caught.value.signal_number == signal.SIGTERM
-    assert read_checkpoint(run).state["step"] == 3  # process 0 has saved when any goes on
+    assert read_checkpoint(run).state["step"] == last  # process 0 has saved when any goes on
 
 
 def _killed(processes: Processes, run: Path) -> None:
@@ -211,11 +211,16 @@ def test_a_run_goes_on_with_another_number_of_processes(whole: Path, tmp_path: P
 
 def test_a_signal_to_one_stops_all_and_loses_no_bit(tmp_path: Path) -> None:
     workers.run(2, tmp_path, _train, tmp_path / "whole", False)
-    workers.run(2, tmp_path, _stopped, tmp_path / "parts")
+    workers.run(2, tmp_path, _stopped, tmp_path / "parts", 1, 3)
     workers.run(2, tmp_path, _train, tmp_path / "parts", True)
     first, second = (read_checkpoint(tmp_path / name).tensors for name in ("whole", "parts"))
     assert all(tensor.equal(second[name]) for name, tensor in first.items())
     assert _records(tmp_path / "whole") == _records(tmp_path / "parts")
+
+
+def test_a_signal_is_seen_where_losses_are_read(tmp_path: Path) -> None:
+    workers.run(2, tmp_path, _stopped, tmp_path / "run", 4, 4)
+    assert [r["step"] for r in _records(tmp_path / "run")] == [1, 2, 3, 4]
 
 
 def test_the_others_notice_that_one_was_killed(whole: Path, tmp_path: Path) -> None:
