@@ -5,8 +5,8 @@ batch; as all shares are equal, that is the mean over the processes of the share
 
 .. math:: L = F(m), \qquad m = \frac1K \sum_k m_k(\theta)
 
-- mean of a loss per item: m_k is the mean over the share, F the identity. The neg-SNR leaves
-  silent segments out: sum and number are two means, F their quotient;
+- mean of a loss per item: m_k is the mean over the share, F the identity;
+- the same where silent segments do not count (neg-SNR): sum and number, F their quotient;
 - neg-SNR of a whole batch (published code): energies of target and error, F their ratio in dB;
 - total variation in norms over the whole batch (published code): sums of squared differences along
   frames and along components, F the sum of their roots;
@@ -20,8 +20,10 @@ The chain rule gives
 and DistributedDataParallel takes the mean of what each process computes, so process k has to
 compute the k-th term: the derivative of F(m_k) with F' taken at m instead. :func:`average`
 therefore gives m in the forward pass and lets the gradient through as it is. Nothing is sent in the
-backward pass but DistributedDataParallel's own sums, and every process knows the loss of the whole
-batch. Up to the order of sums, gradient and loss are those of one process.
+backward pass but DistributedDataParallel's own sums. Where F is the identity F' does not depend on
+m, and the share's mean may stay what it is: the mean over the processes of all losses, which
+``Update`` takes to decide and to report, is that of the whole batch in any case. Up to the order of
+sums, gradient and loss are those of one process.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def average(value: Tensor) -> Tensor:
 
 
 class SharedLosses(Losses):
-    """The losses of the whole batch, in each process from its own rows."""
+    """Losses of the whole batch, or with its gradient and mean, in each process from its rows."""
 
     def centre(self, signal: Tensor) -> Tensor:
         """Waveforms without their mean over the whole batch."""
@@ -85,14 +87,12 @@ class SharedLosses(Losses):
         return found
 
     def represent(self, representation: Tensor, model: nn.RepresentationModel) -> Tensor:
-        """The representation loss of the whole batch."""
+        """The representation loss: of the whole batch, or of the rows if it is a mean over them."""
         loss = self.representation
         if isinstance(loss, nn.SinkhornLoss):
             return loss.transport(average(loss.distances(representation)))
-        if loss is None:
+        if loss is None or loss.convention == "paper":
             return super().represent(representation, model)
-        if loss.convention == "paper":
-            return average(super().represent(representation, model))
         if self.sort:
             representation = representation.index_select(1, model.order())
         squares = _sums(representation.diff(dim=2).square(), representation.diff(dim=1).square())
@@ -123,7 +123,8 @@ class _Objective(torch.nn.Module):
 def shared_objective(model: nn.RepresentationModel, config: Config) -> DistributedDataParallel:
     """The objective of the whole batch, to be called in each process with its own rows.
 
-    Its backward pass leaves the gradient of the whole batch in every process.
+    Its backward pass leaves the gradient of the whole batch in every process; the mean over the
+    processes of what it returns are the losses of the whole batch.
 
     Args:
         model: on its device, the same in all processes.

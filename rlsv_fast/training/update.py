@@ -139,7 +139,7 @@ class Update:
         norm = torch.nn.utils.get_total_norm(gradients)
         row = torch.stack([*losses, norm])
         if self.processes.several:
-            row = average(row)
+            row = average(row)  # the same bits everywhere, and not finite if any is not
         finite = row[0].isfinite() & row[3].isfinite()
         # what GradScaler sets: 1 makes the fused step leave everything as it is
         self.optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]

@@ -89,7 +89,7 @@ def test_sinkhorn_gradients_agree(gradient: str) -> None:
 @pytest.mark.parametrize("mass", [1.0, "T"])
 @pytest.mark.parametrize("convention", ["paper", "code"])
 def test_sinkhorn_in_two_halves(convention: str, mass: float) -> None:
-    loss = nn.SinkhornLoss(0.5, convention=convention, marginal_mass=mass)
+    loss = SinkhornLoss(0.5, convention=convention, marginal_mass=mass)
     whole, parts = (torch.rand(3, 6, 9, generator=torch.Generator().manual_seed(1)) for _ in "12")
     values = []
     for tensor, function in ((whole, loss), (parts, lambda a: loss.transport(loss.distances(a)))):
