@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rlsv_fast.errors import InputError, MissingPackage
+from rlsv_fast.errors import InputError, LostProcess, MissingPackage
 
 _COMMANDS = {
     "demo": ("demo", "demo"),
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None means ``sys.argv``.
 
     Returns:
-        The exit status: 0 for success, 2 for bad usage or input, 130 after Ctrl-C.
+        The exit status: 0 for success, 2 for bad usage or input, 130 after Ctrl-C, 1 where another
+        process of the job was lost.
     """
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a dash or a track's name must not end the work
@@ -53,9 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
         # Interrupted, from training, says which signal it was and where the checkpoint lies
-        return _complain(str(stop) or "interrupted", 128 + getattr(stop, "signal_number", 2))
+        return _complain(str(stop) or "interrupted", 128 + getattr(stop, "signal_number", 2), stop)
     except (InputError, MissingPackage) as error:
-        return _complain(f"error: {error}", 2)
+        return _complain(f"error: {error}", 2, error)
+    except LostProcess as error:
+        return _complain(f"error: {error}", 1)
     except BrokenPipeError:
         # the reader of our output has gone; Python would complain again when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,8 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _complain(text: str, status: int) -> int:
-    print("rlsv-fast:", " ".join(text.split()), file=sys.stderr)
+def _complain(text: str, status: int, error: BaseException | None = None) -> int:
+    if not getattr(error, "told_elsewhere", False):  # by another process of the job
+        print("rlsv-fast:", " ".join(text.split()), file=sys.stderr)
     return status
 
 
@@ -124,7 +128,13 @@ def _parser() -> argparse.ArgumentParser:
         help="one setting, such as model.components=400; may be repeated",
     )
     verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
-    verb.add_argument("--resume", action="store_true", help="continue the run in --out")
+    again = verb.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="continue the run in --out")
+    again.add_argument(
+        "--restartable",
+        action="store_true",
+        help="continue the run in --out if it is there, else begin it; for torchrun --max-restarts",
+    )
 
     verb = verbs.add_parser(
         "evaluate",

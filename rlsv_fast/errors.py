@@ -14,6 +14,10 @@ class MissingPackage(ImportError):
     """An optional package is needed and absent; the message holds the command that installs it."""
 
 
+class LostProcess(RuntimeError):
+    """Another process of the job has ended before its time, so that this one cannot go on."""
+
+
 def require(package: str, *, extra: str, purpose: str) -> Any:
     """Import an optional package on first use.
 

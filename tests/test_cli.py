@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from training import tiny
 from training.conftest import one_thread  # noqa: F401  (autouse)
 
 from rlsv_fast import __version__
 from rlsv_fast.cli import main
+from rlsv_fast.commands.common import chosen_device
 from rlsv_fast.data import synthesize
+from rlsv_fast.errors import InputError
+from rlsv_fast.processes import Processes
 from rlsv_fast.training import PRESETS, lock_run, parse_override, read_checkpoint
 
 SETTINGS = [f"--set={setting}" for setting in tiny.SETTINGS] + ["--set=training.max_steps=6"]
@@ -127,6 +131,29 @@ def test_resume_and_seed(run: Path, root: Path, tmp_path: Path) -> None:
     assert not first.tensors["model.encoder.kernels"].equal(second.tensors["model.encoder.kernels"])
 
 
+def test_restartable_begins_a_run_and_then_continues_it(
+    run: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "again"
+    arguments = ["train", "-q", "--restartable", f"--root={root}", f"--out={again}", *SETTINGS]
+    for steps in (3, 6, 6):
+        assert main([*arguments, f"--set=training.max_steps={steps}"]) == 0
+        assert read_checkpoint(again).state["step"] == steps
+    first, second = read_checkpoint(run).tensors, read_checkpoint(again).tensors
+    assert all(tensor.equal(second[name]) for name, tensor in first.items())
+    message = "made with model.hop = 16, not 32"
+    assert message in complaint(capsys, *arguments, "--set=model.hop=32")
+
+
+def test_the_gpu_of_one_of_several_processes() -> None:
+    several = Processes(rank=5, size=8, local_rank=1, local_size=4)
+    assert chosen_device("cpu", several) == torch.device("cpu")
+    with pytest.raises(InputError, match="cuda:0: each process takes the GPU of its own number"):
+        chosen_device("cuda:0", several)
+    with pytest.raises(InputError, match="cuda:77: torch sees"):
+        chosen_device("cuda", Processes(rank=77, size=78, local_rank=77, local_size=78))
+
+
 def test_epochs_and_the_end_are_told_unless_quiet(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +188,8 @@ def test_epochs_and_the_end_are_told_unless_quiet(
         ("train --root={root} --device=cuda:77", "--device cuda:77: torch sees"),
         ("train --root={root} --resume", "--resume needs --out RUN"),
         ("train --root={root} --resume --out={tmp}", "not a run folder"),
+        ("train --root={root} --restartable", "--restartable needs --out RUN"),
+        ("train --root={root} --restartable --resume", "not allowed with argument"),
         ("train --root={root} --out={run}", "continue it with --resume"),
         ("train --root={root} --set=data.segment_length=1000000", "longer than"),
         ("evaluate nowhere --root={root}", "nowhere: no such run folder"),

@@ -16,6 +16,7 @@ import rlsv_fast
 from rlsv_fast import data
 from rlsv_fast._library import has_cuda_kernels
 from rlsv_fast.errors import InputError
+from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training import Config
 
 
@@ -26,17 +27,30 @@ def prepared(
     options: Namespace,
     *,
     limit: int | None = None,
+    processes: Processes = ALONE,
 ) -> list[data.PreparedTrack]:
     """Find and decode the (first) tracks of one subset at the rate of the settings."""
-    found = data.find_tracks(root, subset)[:limit]
-    with progress_bar(options, len(found), "track") as move:
+
+    def prepare(
+        tracks: list[data.Track], progress: Callable[[int, int, str], None] | None = None
+    ) -> list[data.PreparedTrack]:
         return data.prepare_tracks(
-            found,
+            tracks,
             config.data.sample_rate,
             options.cache,
             accompaniment=config.data.accompaniment,
-            progress=move,
+            progress=progress,
         )
+
+    with processes.together():
+        found = data.find_tracks(root, subset)[:limit]
+        share = found[processes.local_rank :: processes.local_size]
+        with progress_bar(options, len(share), "track") as move:
+            tracks = prepare(share, move)
+    if processes.several:  # the others' tracks come from the cache
+        with processes.together():
+            tracks = prepare(found)
+    return tracks
 
 
 @contextmanager
@@ -53,11 +67,14 @@ def progress_bar(
         yield move
 
 
-def chosen_device(wanted: str | None) -> torch.device:
-    """The device asked for, if it can work; CUDA if it can and nothing is asked for."""
+def chosen_device(wanted: str | None, processes: Processes = ALONE) -> torch.device:
+    """The device asked for, if it can work; CUDA if it can and nothing is asked for.
+
+    Of several processes on a machine, each gets the GPU of its own number there.
+    """
     kernels = has_cuda_kernels()
     if wanted is None:
-        return torch.device("cuda" if kernels and torch.cuda.is_available() else "cpu")
+        wanted = "cuda" if kernels and torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
@@ -65,13 +82,22 @@ def chosen_device(wanted: str | None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N")
     if device.type == "cuda":
+        if processes.several:
+            if device.index is not None:
+                raise InputError(
+                    f"--device {wanted}: each process takes the GPU of its own number; give "
+                    "--device cuda, and CUDA_VISIBLE_DEVICES to choose among GPUs"
+                )
+            device = torch.device("cuda", processes.local_rank)
         if (device.index or 0) >= torch.cuda.device_count():
-            raise InputError(f"--device {wanted}: torch sees {torch.cuda.device_count()} of them")
+            raise InputError(f"--device {device}: torch sees {torch.cuda.device_count()} of them")
         if not kernels:
             raise InputError(
                 f"--device {wanted}: this build does not hold CUDA kernels for all operators; "
                 "use --device cpu"
             )
+        if processes.several:
+            torch.cuda.set_device(device)  # where NCCL works for this process
     return device
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,46 +21,48 @@ from rlsv_fast.commands.common import (
     say,
 )
 from rlsv_fast.errors import InputError, MissingPackage, require
+from rlsv_fast.processes import ALONE, Processes, joined
 from rlsv_fast.training import Config
 
 EVALUATION = "evaluation.json"
 
 
 def train(options: Namespace) -> None:
-    """Train a representation, or continue to."""
-    device = chosen_device(options.device)
-    overrides = list(options.set)
-    if options.seed is not None:
-        overrides.append(f"training.seed={options.seed}")
-    if options.resume:
-        if options.preset or options.config or not options.out:
-            raise InputError("--resume needs --out RUN and takes the settings of that run")
-        training.load_run_config(options.out)
-        config = training.resolve(file=options.out / "config.toml", overrides=overrides)
-        training.check_resumable(options.out, config)
-        run = options.out
-    else:
-        # a file is complete by its own defaults; "p2" are those
-        preset = options.preset or (None if options.config else "p2")
-        config = training.resolve(preset, options.config, overrides)
-        run = options.out or _next_run(preset or options.config.stem)
-        training.check_new_run(run)
-    training.check_device(config, device)
-    # from before the decoding: a second command without --out takes the next number
-    with training.lock_run(run):
-        tracks = prepared(options.root, "train", config, options)
-        train_run(config, tracks, run, device, options, resume=options.resume)
+    """Train a representation, or continue to; under torchrun in all its processes together."""
+    with joined() as processes, ExitStack() as stack:
+        _quiet_but_the_first(options, processes)
+        with processes.together():
+            device = chosen_device(options.device, processes)
+
+        def enter() -> tuple[Config, Path, bool]:
+            config, run, resume = _asked_run(options)
+            training.check_device(config, device)
+            training.check_processes(config, processes)
+            # from before the decoding: a second command without --out takes the next number
+            stack.enter_context(training.lock_run(run))
+            return config, run, resume
+
+        config, run, resume = processes.from_first(enter)
+        tracks = prepared(options.root, "train", config, options, processes=processes)
+        train_run(config, tracks, run, device, options, resume=resume, processes=processes)
     say(options, f"trained: rlsv-fast evaluate {run} --root {options.root or '$MUSDB_PATH'}")
 
 
 def evaluate(options: Namespace) -> None:
     """Evaluate a run on the test tracks, print the table and write the JSON."""
     target = options.out or options.run / EVALUATION
-    must_be_new(target, "choose another --out or remove it")
-    device = chosen_device(options.device)
-    config, model, step = training.load_run_and_step(options.run, device)
-    tracks = prepared(options.root, "test", config, options)
-    evaluate_run(model, config, step, tracks, target, device, options)
+    with joined() as processes:
+        _quiet_but_the_first(options, processes)
+
+        def load() -> tuple[Config, nn.RepresentationModel, int]:
+            must_be_new(target, "choose another --out or remove it")
+            return training.load_run_and_step(options.run)
+
+        config, model, step = processes.from_first(load)
+        with processes.together():
+            device = chosen_device(options.device, processes)
+        tracks = prepared(options.root, "test", config, options, processes=processes)
+        evaluate_run(model, config, step, tracks, target, device, options, processes=processes)
     say(options, f"written: {target}")
 
 
@@ -84,6 +87,7 @@ def train_run(
     options: Namespace,
     *,
     resume: bool,
+    processes: Processes = ALONE,
 ) -> nn.RepresentationModel:
     """Train in a locked folder; an interruption says how to go on."""
 
@@ -120,6 +124,7 @@ def train_run(
             locked=True,
             progress=not options.quiet,
             callback=announce,
+            processes=processes,
         )
     except training.Interrupted as stop:
         again = "the same command" if options.verb == "demo" else f"train --resume --out {run}"
@@ -135,6 +140,8 @@ def evaluate_run(
     target: Path,
     device: torch.device,
     options: Namespace,
+    *,
+    processes: Processes = ALONE,
 ) -> evaluation.Evaluation:
     """Evaluate, write the JSON and print the table."""
     kernel_size, hop = config.model.kernel_size, config.model.hop
@@ -148,7 +155,10 @@ def evaluate_run(
             stft_hop=min(hop, kernel_size // 2),
             device=device,
             progress=move,
+            processes=processes,
         )
+    if not processes.first:
+        return found
     settings = {"run": training.flatten(config), "step": step}
     evaluation.write_json(found, target, commit=commit(), settings=settings)
     print(evaluation.format_table(found))
@@ -192,6 +202,36 @@ def _example(config: Config, options: Namespace) -> list[data.PreparedTrack]:
         # nobody asked for it in this call, and all other figures can do without
         say(options, f"MUSDB_PATH: {error}")
         return []
+
+
+def _asked_run(options: Namespace) -> tuple[Config, Path, bool]:
+    """Settings and folder of the run to be trained, and whether it is to be continued."""
+    overrides = list(options.set)
+    if options.seed is not None:
+        overrides.append(f"training.seed={options.seed}")
+    if options.resume:
+        if options.preset or options.config or not options.out:
+            raise InputError("--resume needs --out RUN and takes the settings of that run")
+        training.load_run_config(options.out)
+        config = training.resolve(file=options.out / "config.toml", overrides=overrides)
+        training.check_resumable(options.out, config)
+        return config, options.out, True
+    # a file is complete by its own defaults; "p2" are those
+    preset = options.preset or (None if options.config else "p2")
+    config = training.resolve(preset, options.config, overrides)
+    if options.restartable:
+        if not options.out:
+            raise InputError("--restartable needs --out RUN")
+        if (options.out / "config.toml").exists():
+            training.check_resumable(options.out, config)
+            return config, options.out, True
+    run = options.out or _next_run(preset or options.config.stem)
+    training.check_new_run(run)
+    return config, run, False
+
+
+def _quiet_but_the_first(options: Namespace, processes: Processes) -> None:
+    options.quiet = options.quiet or not processes.first
 
 
 def _next_run(name: str) -> Path:

@@ -19,6 +19,8 @@ SILENCE_PEAK = 1e-4
 """A voice that never exceeds this (−80 dBFS, the deviation of the papers' corruption noise) is
 silent: dithered digital silence stays below, the faintest audible singing above."""
 
+_ALL = slice(None)
+
 IndexArray: TypeAlias = npt.NDArray[np.int64]
 
 
@@ -157,7 +159,14 @@ class SegmentStore:
         )
 
     def epoch(
-        self, batch_size: int, *, seed: int, epoch: int, start_batch: int = 0, paired: bool = False
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        start_batch: int = 0,
+        paired: bool = False,
+        rows: slice = _ALL,
     ) -> Iterator[Batch]:
         """Yield one pass over the voice segments, with unrelated accompaniment.
 
@@ -173,13 +182,18 @@ class SegmentStore:
             start_batch: first batch to yield, at least 0.
             paired: accompaniment of the same place as the voice (P1, experiment 1: no random
                 mixing).
+            rows: which of each batch to yield, where several processes share the batches.
 
         Yields:
-            (voice, accompaniment), each (B, N) float32 on the store's device, newly allocated.
+            (voice, accompaniment), each (B, N), or these rows of it, float32 on the store's device,
+            newly allocated.
         """
         if start_batch < 0:
             raise InputError(f"start_batch must be at least 0, got {start_batch}")
-        voice, accompaniment = self.order(batch_size, seed=seed, epoch=epoch, paired=paired)
+        voice, accompaniment = (
+            starts[:, rows]
+            for starts in self.order(batch_size, seed=seed, epoch=epoch, paired=paired)
+        )
 
         def batch(number: int) -> Batch:
             return self.gather(voice[number], accompaniment[number])

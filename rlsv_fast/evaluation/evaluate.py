@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rlsv_fast import ops
-from rlsv_fast.data import PreparedTrack, test_segments
+from rlsv_fast.data import PreparedTrack, SegmentBatch, test_segments
 from rlsv_fast.errors import InputError
 from rlsv_fast.evaluation.masks import binary_mask
 from rlsv_fast.evaluation.metrics import additivity, check_convention, is_active
 from rlsv_fast.evaluation.result import Evaluation, Segment, summarize
 from rlsv_fast.evaluation.stft import STFT
 from rlsv_fast.nn import Convention, RepresentationModel
+from rlsv_fast.processes import ALONE, Processes
 
 Analysis: TypeAlias = Callable[[Tensor], Tensor]
 Synthesis: TypeAlias = Callable[[Tensor, int], Tensor]
@@ -32,6 +33,7 @@ def evaluate(
     batch_size: int = 8,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int, str], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     r"""Measure a representation on the non-overlapping segments whose voice is not silent.
 
@@ -57,6 +59,7 @@ def evaluate(
         batch_size: segments processed at a time.
         device: where to compute.
         progress: called before each track and at the end with (tracks done, tracks, name).
+        processes: those that share the tracks; each calls this, and gets the whole result.
 
     Returns:
         All segments' values and their summary.
@@ -77,9 +80,7 @@ def evaluate(
     hop = model.encoder.hop if stft_hop is None else stft_hop
     stfts = [STFT(window, hop, window="hamming"), STFT(window, hop, window="hann")]
 
-    segments: list[Segment] = []
-    silent = 0
-    too_short: list[str] = []
+    mine: dict[int, _Found] = {}
     training = model.training
     model.to(device).eval()
     try:
@@ -89,28 +90,23 @@ def evaluate(
                 "stft_hamming": (stfts[0].analyze, stfts[0].synthesize),
                 "stft_hann": (stfts[1].analyze, stfts[1].synthesize),
             }
-            for index, track in enumerate(tracks):
+            for index in range(processes.rank, len(tracks), processes.size):
+                track = tracks[index]
                 if progress is not None:
                     progress(index, len(tracks), track.name)
-                place = 0
-                for batch in test_segments(track, segment_length, batch_size=batch_size):
-                    active = is_active(batch.voice, convention=convention)
-                    starts = (place + active.nonzero().flatten()) * segment_length
-                    place += len(active)
-                    silent += int((~active).sum())
-                    if not active.any():
-                        continue
-                    sources = torch.stack(
-                        [batch.voice[active], batch.accompaniment[active], batch.mixture[active]]
-                    ).to(device)
-                    scores = _scores(sources, transforms, convention)
-                    segments += _rows(track, starts, scores)
-                if place == 0:
-                    too_short.append(track.name)
+                batches = test_segments(track, segment_length, batch_size=batch_size)
+                mine[index] = _evaluate_track(
+                    track, batches, segment_length, transforms, convention, device
+                )
     finally:
         model.train(training)
+    found = {index: one for part in processes.gather(mine) for index, one in part.items()}
     if progress is not None:
         progress(len(tracks), len(tracks), "")
+    in_order = [found[index] for index in range(len(tracks))]
+    segments = [segment for one in in_order for segment in one.segments]
+    silent = sum(one.silent for one in in_order)
+    too_short = [track.name for track, one in zip(tracks, in_order, strict=True) if one.total == 0]
     if not segments:
         raise InputError(
             f"no test segment of {segment_length} samples has an active voice ({silent} silent, "
@@ -137,6 +133,38 @@ def evaluate(
         silent_segments=silent,
         notes=notes,
     )
+
+
+class _Found(NamedTuple):
+    """What there is to know of a track: of its ``total`` segments, ``silent`` have no values."""
+
+    segments: list[Segment]
+    total: int
+    silent: int
+
+
+def _evaluate_track(
+    track: PreparedTrack,
+    batches: Iterable[SegmentBatch],
+    segment_length: int,
+    transforms: dict[str, tuple[Analysis, Synthesis]],
+    convention: Convention,
+    device: torch.device | str,
+) -> _Found:
+    segments: list[Segment] = []
+    count = silent = 0
+    for batch in batches:
+        active = is_active(batch.voice, convention=convention)
+        starts = (count + active.nonzero().flatten()) * segment_length
+        count += len(active)
+        silent += int((~active).sum())
+        if not active.any():
+            continue
+        sources = torch.stack(
+            [batch.voice[active], batch.accompaniment[active], batch.mixture[active]]
+        ).to(device)
+        segments += _rows(track, starts, _scores(sources, transforms, convention))
+    return _Found(segments, count, silent)
 
 
 def _transform(model: RepresentationModel) -> tuple[Analysis, Synthesis]:

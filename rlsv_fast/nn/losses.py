@@ -182,27 +182,39 @@ class SinkhornLoss(nn.Module):
         Returns:
             A scalar, or shape (B,) for ``per_item`` without reduction.
         """
-        frames: dict[str, Any] = {
-            "p": self.p,
-            "normalize": "features" if self.convention == "paper" else "time",
-            "reduce": "none" if self.per_item else "mean",
-        }
-        iterations: dict[str, Any] = {
-            "max_iterations": self.max_iterations,
-            "tolerance": self.tolerance,
-        }
-        transport: Tensor
-        if self.gradient == "implicit":
-            transport = ops.sinkhorn_loss(representation, self.epsilon, **frames, **iterations)
-        else:
-            distances = ops.frame_distance(representation, **frames)
-            transport = ops.sinkhorn_distance(
-                distances, self.epsilon, gradient=self.gradient, symmetric=True, **iterations
-            )
+        if self.gradient != "implicit":
+            return self.transport(self.distances(representation))
+        return self._scaled(
+            ops.sinkhorn_loss(representation, self.epsilon, **self._frames, **self._iterations),
+            representation.shape[-1],
+        )
+
+    def distances(self, representation: Tensor) -> Tensor:
+        """The costs: distances of frames, (T, T) for the batch, (B, T, T) for ``per_item``."""
+        found: Tensor = ops.frame_distance(representation, **self._frames)
+        return found
+
+    def transport(self, distances: Tensor) -> Tensor:
+        """The loss of given costs; ``transport(distances(A))`` is ``forward(A)`` up to rounding."""
+        transport = ops.sinkhorn_distance(
+            distances, self.epsilon, gradient=self.gradient, symmetric=True, **self._iterations
+        )
+        return self._scaled(transport, distances.shape[-1])
+
+    @property
+    def _frames(self) -> dict[str, Any]:
+        normalize = "features" if self.convention == "paper" else "time"
+        reduce = "none" if self.per_item else "mean"
+        return {"p": self.p, "normalize": normalize, "reduce": reduce}
+
+    @property
+    def _iterations(self) -> dict[str, Any]:
+        return {"max_iterations": self.max_iterations, "tolerance": self.tolerance}
+
+    def _scaled(self, transport: Tensor, frames: int) -> Tensor:
         # The plan is proportional to its mass, so the problem is always solved for mass 1.
-        mass = representation.shape[-1] if self.marginal_mass == "T" else self.marginal_mass
-        loss = transport if mass == 1 else mass * transport
-        return _reduce(loss, self.reduction)
+        mass = frames if self.marginal_mass == "T" else self.marginal_mass
+        return _reduce(transport if mass == 1 else mass * transport, self.reduction)
 
     @torch.inference_mode(False)
     @torch.no_grad()

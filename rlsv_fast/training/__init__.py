@@ -15,6 +15,7 @@ from rlsv_fast.training.config import (
     ModelConfig,
     TrainingConfig,
 )
+from rlsv_fast.training.distributed import check_processes
 from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import lock_run
 from rlsv_fast.training.log import read_log
@@ -41,6 +42,7 @@ __all__ = [
     "build_model",
     "check_device",
     "check_new_run",
+    "check_processes",
     "check_resumable",
     "describe_throughput",
     "flatten",

@@ -26,6 +26,15 @@ class Losses:
 
     sort: bool
 
+    def centre(self, signal: Tensor) -> Tensor:
+        """Waveforms (B, N) without their mean over the whole batch, as the published code's."""
+        return signal - signal.mean()
+
+    def reconstruct(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """The reconstruction loss of waveforms (B, N)."""
+        loss: Tensor = self.reconstruction(estimate, target)
+        return loss
+
     def represent(self, representation: Tensor, model: nn.RepresentationModel) -> Tensor:
         """The representation loss, zero where there is none."""
         if self.representation is None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
+from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.step import Mark
 from rlsv_fast.training.update import Update
@@ -26,7 +27,7 @@ def check_device(config: Config, device: torch.device | str) -> None:
         )
 
 
-def obstacle(config: Config, store: SegmentStore) -> str | None:
+def obstacle(config: Config, store: SegmentStore, processes: Processes = ALONE) -> str | None:
     """Why the steps of a run are not replayed from a graph; None if they are.
 
     Raises:
@@ -37,6 +38,8 @@ def obstacle(config: Config, store: SegmentStore) -> str | None:
         return "switched off"
     if store.device.type != "cuda":
         return "not on CUDA"
+    if processes.several:
+        return "several processes share a step"
     if config.training.compile:
         return "the objective is compiled"
     if not store.resident:

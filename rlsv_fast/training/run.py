@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -11,8 +11,10 @@ import torch
 from rlsv_fast import nn
 from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
+from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.checkpoint import CHECKPOINT, CONFIG, load_run_config, write_text
 from rlsv_fast.training.config import Config
+from rlsv_fast.training.distributed import check_processes
 from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import LOCK, lock_run
 from rlsv_fast.training.settings import flatten, to_toml
@@ -40,12 +42,17 @@ def train(
     locked: bool = False,
     progress: bool = False,
     callback: Callback | None = None,
+    processes: Processes = ALONE,
 ) -> nn.RepresentationModel:
     """Train a representation; everything about the run lands in its folder.
 
     The first SIGINT or SIGTERM saves a checkpoint after the current step and raises
     :class:`Interrupted`; a second one interrupts at once. On the CPU a resumed run ends with the
     same bits as one that was never interrupted.
+
+    Several processes, each of which calls this, train one model as one process would: they share
+    every batch of ``training.batch_size`` segments. Process 0 alone reads and writes the folder; a
+    signal to any of them stops all. A run may be resumed with another number of processes.
 
     Args:
         config: settings.
@@ -55,7 +62,8 @@ def train(
         resume: continue from the checkpoint of the folder, if it has one already.
         locked: the caller holds :func:`lock_run` on the folder.
         progress: show a bar on a terminal.
-        callback: called with each record that is logged.
+        callback: called with each record that is logged, in process 0.
+        processes: those that train together, from ``Processes.of_group()``.
 
     Returns:
         The trained model.
@@ -67,23 +75,48 @@ def train(
         Interrupted: stopped by a signal.
     """
     check_device(config, device)
-    if resume:
-        load_run_config(run)  # where there is no run, the lock would make a folder
-    with nullcontext() if locked else lock_run(run):
+    check_processes(config, processes)
+
+    def enter() -> None:
+        if resume:
+            load_run_config(run)  # where there is no run, the lock would make a folder
+        if not locked:
+            stack.enter_context(lock_run(run))
         if resume:
             check_resumable(run, config)
         else:
             check_new_run(run)
+
+    with ExitStack() as stack:
+        processes.from_first(enter)
         data = config.data
-        store = SegmentStore(
-            tracks, data.segment_length, data.overlap, device=device, concatenate=data.concatenate
-        )
-        trainer = Trainer(config, store, run, device=torch.device(device))
-        if resume and (run / CHECKPOINT).exists():
+        with processes.together():
+            store = SegmentStore(
+                tracks,
+                data.segment_length,
+                data.overlap,
+                device=device,
+                concatenate=data.concatenate,
+            )
+        _check_alike(config, store, processes)
+        trainer = Trainer(config, store, run, device=torch.device(device), processes=processes)
+        if resume and processes.from_first((run / CHECKPOINT).exists):
             trainer.restore()
-        write_text(run / CONFIG, to_toml(config))
+        if processes.first:
+            write_text(run / CONFIG, to_toml(config))
         trainer.fit(progress=progress, callback=callback)
         return trainer.model
+
+
+def _check_alike(config: Config, store: SegmentStore, processes: Processes) -> None:
+    """Raise InputError where processes have other settings or data than the first one."""
+    found = processes.gather((config, store.voice_segments, store.accompaniment_segments))
+    for rank, other in enumerate(found):
+        if other != found[0]:
+            what = "settings" if other[0] != found[0][0] else "training data"
+            raise InputError(
+                f"process {rank} has other {what} than process 0; give all of them the same"
+            )
 
 
 def check_new_run(run: Path) -> None:

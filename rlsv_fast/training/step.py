@@ -44,7 +44,7 @@ def training_losses(
     Voice and mixture go through the encoder as one batch, and the decoder's kernels are generated
     once. The published code also subtracts from voice and mixture their means over the whole
     batch; so does ``convention = "code"``. With ``training.precision = "bfloat16"`` encoder and
-    decoder run under autocast; the losses always take float32.
+    decoder run under autocast; the losses take the waveforms' own type.
 
     Args:
         model: encoder and decoder.
@@ -67,8 +67,8 @@ def training_losses(
     on_mixture = losses.representation is not None and config.loss.computed_on == "mixture"
     mixture = voice + accompaniment if on_mixture else None
     if config.convention == "code":
-        voice = voice - voice.mean()
-        mixture = None if mixture is None else mixture - mixture.mean()
+        voice = losses.centre(voice)
+        mixture = None if mixture is None else losses.centre(mixture)
     noisy = torch.add(voice, noise, alpha=config.training.noise)
     signal = noisy if mixture is None else torch.cat([noisy, mixture])
     _ended("data", mark)
@@ -78,8 +78,8 @@ def training_losses(
         of_voice, regularised = (encoded, encoded) if mixture is None else _halves(encoded)
         estimate = model.decode(of_voice, length=voice.shape[-1])
         _ended("decoder", mark, estimate, before="losses")
-    reconstruction = losses.reconstruction(estimate.float(), voice)
-    representation = losses.represent(regularised.float(), model)
+    reconstruction = losses.reconstruct(estimate.to(voice.dtype), voice)
+    representation = losses.represent(regularised.to(voice.dtype), model)
     total = torch.add(reconstruction, representation, alpha=config.loss.weight)
     _ended("losses", mark)
     return StepLosses(total, reconstruction, representation)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
+from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.checkpoint import (
     LOG,
     load_model,
@@ -49,14 +51,22 @@ class Trainer:
         store: training segments, on the device.
         run: run folder.
         device: where to compute.
+        processes: those that train together; each has a trainer.
 
     Raises:
         InputError: the settings demand a CUDA graph, and there can be none.
     """
 
     def __init__(
-        self, config: Config, store: SegmentStore, run: Path, *, device: torch.device
+        self,
+        config: Config,
+        store: SegmentStore,
+        run: Path,
+        *,
+        device: torch.device,
+        processes: Processes = ALONE,
     ) -> None:
+        self.processes = processes
         self.config = config
         self.store = store
         self.run = run
@@ -64,8 +74,8 @@ class Trainer:
         self.position = Position()
         training = config.training
         self._read_every = training.read_every or (1 if device.type == "cpu" else _READ_EVERY)
-        self._obstacle = obstacle(config, store)
-        self.update = Update(config, device, self._read_every)
+        self._obstacle = obstacle(config, store, processes)
+        self.update = Update(config, device, self._read_every, processes)
         self.model = self.update.model
         self._graphed = None if self._obstacle else GraphedStep(self.update, store)
         self.throughput = Throughput(
@@ -82,7 +92,7 @@ class Trainer:
         Raises:
             InputError: it is damaged, of another model, or was made with other data.
         """
-        checkpoint = read_checkpoint(self.run)
+        checkpoint = self.processes.from_first(lambda: read_checkpoint(self.run))
         load_model(self.model, checkpoint, self.config)
         load_optimizer(self.update.optimizer, self.model, checkpoint)
         state = checkpoint.state
@@ -105,7 +115,9 @@ class Trainer:
             generator.manual_seed(self.config.training.seed + self.position.step)
 
     def save(self) -> None:
-        """Write a checkpoint; every step must have been read."""
+        """Write a checkpoint, in process 0; every step must have been read."""
+        if not self.processes.first:
+            return
         state = {
             **asdict(self.position),
             "voice_segments": self.store.voice_segments,
@@ -132,18 +144,25 @@ class Trainer:
         """Train until the end or a signal; see :func:`rlsv_fast.training.train`."""
         position, every = self.position, self.config.training.checkpoint_every
         resumed = position.step if position.step else None
+        processes = self.processes
         with (
             StopRequest() as stop,
-            RunLog(self.run / LOG, after_step=resumed) as log,
+            RunLog(self.run / LOG, resumed) if processes.first else nullcontext() as log,
             tqdm(
                 total=self.steps,
                 initial=position.step,
                 unit="step",
-                disable=None if progress else True,  # None: off unless on a terminal
+                # None: off unless on a terminal
+                disable=None if progress and processes.first else True,
             ) as bar,
         ):
 
+            def stopped() -> int:
+                return processes.largest(stop.received or 0)
+
             def report(kind: str, values: Record) -> None:
+                if log is None:
+                    return
                 log.write(kind, **values)
                 if callback is not None:
                     callback({"kind": kind, **values})
@@ -164,7 +183,10 @@ class Trainer:
             while not self.finished:
                 for records in self._epoch_steps():
                     show(records)
-                    if self.finished or stop.received is not None:
+                    if self.finished:
+                        break
+                    # several processes ask each other only where the host waits anyway
+                    if (records or not processes.several) and stopped():
                         break
                     if position.step % every == 0:
                         show(self.read())
@@ -173,12 +195,13 @@ class Trainer:
                 if position.batch == self._batches:
                     report("epoch", self._end_epoch())
                 self.save()
-                if stop.received is not None:
+                if stopped():
                     break
             if not idle:
                 report("end", {"step": position.step, "throughput": self.throughput.session()})
-            if stop.received is not None:
-                raise Interrupted(stop.received)
+            signal = stopped()  # waits until process 0 has saved
+            if signal:
+                raise Interrupted(signal)
 
     def step(self, voice: Tensor, accompaniment: Tensor) -> list[Record]:
         """Make one step on a batch, move the position, and read if it is time to.
@@ -251,7 +274,8 @@ class Trainer:
             yield self._issued()
 
     def _epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.store.epoch(**self._order(), start_batch=self.position.batch)
+        rows = self.processes.rows(self.config.training.batch_size)
+        return self.store.epoch(**self._order(), start_batch=self.position.batch, rows=rows)
 
     def _order(self) -> dict[str, Any]:
         training = self.config.training
@@ -273,6 +297,7 @@ class Trainer:
             "step": self.position.step,
             "steps": self.steps,
             "device": str(self.device),
+            "processes": self.processes.size,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "precision": self.config.training.precision,

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from rlsv_fast.nn import RepresentationModel
+from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.build import build_losses, build_model
 from rlsv_fast.training.config import Config
+from rlsv_fast.training.distributed import average, shared_objective
 from rlsv_fast.training.precision import matrix_products
 from rlsv_fast.training.step import Mark, StepLosses, training_losses
 
@@ -53,15 +55,24 @@ class Update:
     """Model, optimiser and noise of a run, and the step that moves them.
 
     A step whose loss or gradient is not finite changes neither parameters nor moments: the
-    optimiser decides that on the device, by its ``found_inf``.
+    optimiser decides that on the device, by its ``found_inf``. Several processes decide it from the
+    same numbers, so that their models never part.
 
     Args:
         config: settings.
         device: where to compute.
         capacity: the most steps between two fetches of their readings.
+        processes: those that share each batch.
     """
 
-    def __init__(self, config: Config, device: torch.device, capacity: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        capacity: int,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.processes = processes
         self.config = config
         self.device = device
         self.model: RepresentationModel = build_model(config).to(device)
@@ -77,9 +88,10 @@ class Update:
         self._compiled: Callable[..., StepLosses] | None = None
         if config.training.compile:
             self._compiled = torch.compile(training_losses, fullgraph=True)
+        self._shared = shared_objective(self.model, config) if processes.several else None
 
     def __call__(self, voice: Tensor, accompaniment: Tensor, mark: Mark | None = None) -> None:
-        """Make one step on a batch (B, N), (B, N).
+        """Make one step on a batch (B, N), (B, N), or on this process's rows of it.
 
         Args:
             voice: segments of the voice.
@@ -89,16 +101,7 @@ class Update:
         """
         with matrix_products(self.config, self.device):
             self.optimizer.zero_grad(set_to_none=True)
-            noise = torch.randn(voice.shape, generator=self.noise, device=self.device)
-            arguments = (self.model, self.losses, voice, accompaniment, noise, self.config)
-            if self._compiled is None:
-                losses = training_losses(*arguments, mark)
-                last = "encoder"
-            else:
-                if mark is not None:
-                    mark("data")
-                losses = self._compiled(*arguments)
-                last = "model"
+            losses, last = self._losses(voice, accompaniment, mark)
             losses.total.backward()  # type: ignore[no-untyped-call]
             if mark is not None:
                 mark(last)
@@ -106,12 +109,39 @@ class Update:
             if mark is not None:
                 mark("optimiser")
 
+    def _losses(
+        self, voice: Tensor, accompaniment: Tensor, mark: Mark | None
+    ) -> tuple[StepLosses, str]:
+        """The losses, and the part of the step in which their derivation ends."""
+        noise = self._noise(voice)
+        if self._shared is not None:
+            return self._shared(voice, accompaniment, noise, mark), "encoder"
+        arguments = (self.model, self.losses, voice, accompaniment, noise, self.config)
+        if self._compiled is None:
+            return training_losses(*arguments, mark), "encoder"
+        if mark is not None:
+            mark("data")
+        return self._compiled(*arguments), "model"
+
+    def _noise(self, voice: Tensor) -> Tensor:
+        """Noise for these rows.
+
+        Each process draws that of the whole batch: a row's noise, and the generator that goes into
+        the checkpoint, are then the same with any number of processes.
+        """
+        count = len(voice) * self.processes.size
+        noise = torch.randn((count, *voice.shape[1:]), generator=self.noise, device=self.device)
+        return noise[self.processes.rows(count)] if self.processes.several else noise
+
     @torch.no_grad()
     def _apply(self, losses: StepLosses) -> None:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        finite = losses.total.isfinite() & norm.isfinite()
+        row = torch.stack([*losses, norm])
+        if self.processes.several:
+            row = average(row)  # the same bits everywhere, and not finite if any is not
+        finite = row[0].isfinite() & row[3].isfinite()
         # what GradScaler sets: 1 makes the fused step leave everything as it is
         self.optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.readings.write(torch.stack([*losses, norm]))
+        self.readings.write(row)

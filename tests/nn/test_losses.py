@@ -86,6 +86,19 @@ def test_sinkhorn_gradients_agree(gradient: str) -> None:
     torch.autograd.gradcheck(loss, (representation,), atol=1e-6)
 
 
+@pytest.mark.parametrize("mass", [1.0, "T"])
+@pytest.mark.parametrize("convention", ["paper", "code"])
+def test_sinkhorn_in_two_halves(convention: str, mass: float) -> None:
+    loss = SinkhornLoss(0.5, convention=convention, marginal_mass=mass)
+    whole, parts = (torch.rand(3, 6, 9, generator=torch.Generator().manual_seed(1)) for _ in "12")
+    values = []
+    for tensor, function in ((whole, loss), (parts, lambda a: loss.transport(loss.distances(a)))):
+        values.append(function(tensor.requires_grad_()))
+        values[-1].backward()
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(parts.grad, whole.grad)
+
+
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match="SinkhornLoss: epsilon must be positive, got 0"):
         SinkhornLoss(0.0)

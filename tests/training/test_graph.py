@@ -13,6 +13,7 @@ import torch
 
 from rlsv_fast.data import SegmentStore, audio, segments
 from rlsv_fast.errors import InputError
+from rlsv_fast.processes import Processes
 from rlsv_fast.training import Interrupted, graph, read_checkpoint, read_log, train, trainer
 from training import tiny
 from training.test_trainer import interrupt_at
@@ -38,7 +39,7 @@ def by_index(monkeypatch: pytest.MonkeyPatch) -> None:
         "place",
         lambda sources, device: [audio.DeviceAudio(parts, device) for parts in sources],
     )
-    monkeypatch.setattr(trainer, "obstacle", lambda config, store: None)
+    monkeypatch.setattr(trainer, "obstacle", lambda *arguments: None)
     monkeypatch.setattr(graph, "Recorder", EagerRecorder)
 
 
@@ -70,6 +71,8 @@ def test_when_a_graph_is_used() -> None:
     assert graph.obstacle(plain, _store("cuda")) is None
     assert graph.obstacle(on, _store("cuda")) is None
     assert graph.obstacle(plain, _store("cpu")) == "not on CUDA"
+    shared = graph.obstacle(plain, _store("cuda"), Processes(size=2))
+    assert shared == "several processes share a step"
     assert graph.obstacle(tiny.config("training.cuda_graph=off"), _store("cuda")) == "switched off"
     compiled = tiny.config("training.compile=true")
     assert graph.obstacle(compiled, _store("cuda")) == "the objective is compiled"
