@@ -11,10 +11,12 @@ import torch
 from rlsv_fast import nn
 from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
-from rlsv_fast.training.checkpoint import CHECKPOINT, CONFIG, load_run_config, write_text
+from rlsv_fast.training.checkpoint import load_run_config
+from rlsv_fast.training.checkpoint_files import has_checkpoint
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import LOCK, lock_run
+from rlsv_fast.training.run_files import CONFIG, WRITING, remove_leftovers, write_text
 from rlsv_fast.training.settings import flatten, to_toml
 from rlsv_fast.training.trainer import Callback, Trainer
 
@@ -70,6 +72,7 @@ def train(
     if resume:
         load_run_config(run)  # where there is no run, the lock would make a folder
     with nullcontext() if locked else lock_run(run):
+        remove_leftovers(run)
         if resume:
             check_resumable(run, config)
         else:
@@ -79,8 +82,8 @@ def train(
             tracks, data.segment_length, data.overlap, device=device, concatenate=data.concatenate
         )
         trainer = Trainer(config, store, run, device=torch.device(device))
-        if resume and (run / CHECKPOINT).exists():
-            trainer.restore()
+        if resume and has_checkpoint(run):
+            trainer.restore(changeable={f"training.{name}" for name in _CHANGEABLE})
         write_text(run / CONFIG, to_toml(config))
         trainer.fit(progress=progress, callback=callback)
         return trainer.model
@@ -92,7 +95,8 @@ def check_new_run(run: Path) -> None:
         raise InputError(
             f"{run}: a run is there already; continue it with --resume, or choose another --out"
         )
-    if run.exists() and (not run.is_dir() or any(path.name != LOCK for path in run.iterdir())):
+    ours = (LOCK, WRITING)  # what a kill leaves before there is a run
+    if run.exists() and (not run.is_dir() or any(path.name not in ours for path in run.iterdir())):
         raise InputError(f"{run}: exists and is not a run folder; choose another --out")
 
 

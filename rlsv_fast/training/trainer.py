@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,16 +17,17 @@ from tqdm import tqdm
 from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.training.checkpoint import (
-    LOG,
+    check_settings,
     load_model,
     load_optimizer,
-    read_checkpoint,
     save_checkpoint,
 )
+from rlsv_fast.training.checkpoint_files import read_checkpoint, settle
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.graph import GraphedStep, obstacle
 from rlsv_fast.training.log import RunLog
 from rlsv_fast.training.position import Position
+from rlsv_fast.training.run_files import LOG
 from rlsv_fast.training.settings import flatten
 from rlsv_fast.training.signals import Interrupted, StopRequest
 from rlsv_fast.training.throughput import Throughput
@@ -76,14 +77,18 @@ class Trainer:
         self._last = time.perf_counter()
         self._batches = store.batches(training.batch_size)
 
-    def restore(self) -> None:
-        """Continue from the checkpoint of the run folder.
+    def restore(self, *, changeable: Collection[str] = ()) -> None:
+        """Continue from the newest checkpoint of the run folder that is whole.
+
+        Args:
+            changeable: dotted keys of the settings that may differ from the checkpoint's.
 
         Raises:
-            InputError: it is damaged, of another model, or was made with other data.
+            InputError: none is, it is of another model, or was made with other data or settings.
         """
         checkpoint = read_checkpoint(self.run)
         load_model(self.model, checkpoint, self.config)
+        check_settings(checkpoint, self.config, changeable)
         load_optimizer(self.update.optimizer, self.model, checkpoint)
         state = checkpoint.state
         try:
@@ -103,6 +108,7 @@ class Trainer:
         else:
             logger.warning("%s: resumed on another device, the noise is drawn anew", self.run)
             generator.manual_seed(self.config.training.seed + self.position.step)
+        settle(checkpoint)
 
     def save(self) -> None:
         """Write a checkpoint; every step must have been read."""
@@ -166,12 +172,15 @@ class Trainer:
                     show(records)
                     if self.finished or stop.received is not None:
                         break
-                    if position.step % every == 0:
+                    # after the last step of an epoch one is written below, epoch included
+                    if position.step % every == 0 and position.batch < self._batches:
                         show(self.read())
+                        log.sync()
                         self.save()
                 show(self.read())
                 if position.batch == self._batches:
                     report("epoch", self._end_epoch())
+                log.sync()
                 self.save()
                 if stop.received is not None:
                     break

@@ -45,7 +45,9 @@ def test_training_lowers_the_loss_and_fills_the_folder(tmp_path: Path) -> None:
     records: list[dict[str, Any]] = []
     train(tiny.config("training.epochs=6"), [tiny.track()], run, callback=records.append)
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.toml", "log.jsonl", "checkpoint.safetensors", "state.json"}
+    assert names == {"config.toml", "log.jsonl", "state.json"} | {
+        f"checkpoint{which}.safetensors" for which in ("", ".previous")
+    }
     epochs = _kinds(run, "epoch")
     assert [record["epoch"] for record in epochs] == list(range(6))
     assert epochs[-1]["reconstruction"] < epochs[0]["reconstruction"] - 1
