@@ -102,8 +102,8 @@ def _check_whole(samples: FloatArray, found: tuple[mmap.mmap, int] | None) -> No
     if there < len(pages):
         path = getattr(samples, "filename", None) or "a memory-mapped track"
         raise InputError(
-            f"{path}: cut short while in use, {there} of {len(pages)} bytes are left; remove it "
-            "and start again: it is decoded anew"
+            f"{path}: cut short while in use, {there} of {len(pages)} bytes are left; start again: "
+            "it is then decoded anew"
         )
 
 

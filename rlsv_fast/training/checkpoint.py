@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from rlsv_fast.training.checkpoint_files import Checkpoint, read_checkpoint, wri
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.run_files import CONFIG
 from rlsv_fast.training.settings import flatten, load_config
+
+logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(
@@ -95,7 +98,8 @@ def load_model(model: Module, checkpoint: Checkpoint, config: Config) -> None:
     """
     path = checkpoint.path
     for key, saved, value in _differences(checkpoint, config):
-        if key in ("convention", "data.sample_rate") or key.startswith("model."):
+        # how it was trained does not matter to what it is
+        if not key.startswith(("loss.", "training.")):
             raise InputError(
                 f"{path}: of another model, made with {key} = {saved!r} where "
                 f"{path.parent / CONFIG} says {value!r}; put the two that belong together in place"
@@ -115,15 +119,20 @@ def load_model(model: Module, checkpoint: Checkpoint, config: Config) -> None:
 
 
 def check_settings(checkpoint: Checkpoint, config: Config, changeable: Collection[str]) -> None:
-    """Raise InputError where training would go on with other settings than it began with.
+    """Make sure that training goes on with the settings that it began with.
 
     Args:
         checkpoint: where it goes on from.
         config: settings of the run, which may have been damaged or edited since.
-        changeable: dotted keys that may differ.
+        changeable: dotted keys that may differ, which is told.
+
+    Raises:
+        InputError: another one differs.
     """
     for key, saved, value in _differences(checkpoint, config):
-        if key not in changeable:
+        if key in changeable:
+            logger.warning("%s = %r from here on, until now %r", key, value, saved)
+        else:
             raise InputError(
                 f"{checkpoint.path.parent / CONFIG}: says {key} = {value!r}, but the run was made "
                 f"with {saved!r}; put that back"

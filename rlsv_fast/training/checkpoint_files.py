@@ -122,12 +122,12 @@ def read_checkpoint(run: Path) -> Checkpoint:
     if not has_checkpoint(run):
         raise InputError(f"{newest}: missing, the run has no checkpoint yet; train it first")
     try:
-        found = _verified(newest)
+        found = verified(newest)
     except _Damaged as damage:
         if not previous.exists():
             raise InputError(f"{damage}; {_REMEDY}") from damage
         try:
-            found = _verified(previous)
+            found = verified(previous)
         except _Damaged as second:
             raise InputError(f"{damage}, and the one before it, {second}; {_REMEDY}") from second
         # an error, which is told even to those who want to hear nothing else: it was survived
@@ -135,6 +135,40 @@ def read_checkpoint(run: Path) -> Checkpoint:
         return found
     _compare(run / STATE, found)
     return found
+
+
+def verified(path: Path) -> Checkpoint:
+    """Read one checkpoint file and make sure that it is what was written.
+
+    Raises:
+        InputError: it is missing, truncated, damaged, or not one of this release's.
+    """
+    if not path.is_file():
+        raise _Damaged(f"{path}: missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise _Damaged(f"{path}: not a checkpoint of rlsv_fast")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        text, version = metadata["state"], metadata["version"]
+        checksum = _checksum(text, tensors)
+        whole = checksum == metadata["sha256"]
+        # whole by the rules of this version: then it is one of this version, and the number damaged
+        if version != str(VERSION) and not whole:
+            raise InputError(
+                f"{path}: has format version {version}, this release reads {VERSION}; use the "
+                "release that wrote it"
+            )
+        state = json.loads(text)
+        whole = whole and version == str(VERSION) and isinstance(state["step"], int)
+    except InputError:
+        raise
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise _Damaged(f"{path}: truncated or damaged ({error})") from error
+    if not whole:
+        raise _Damaged(f"{path}: damaged, its checksum does not agree")
+    return Checkpoint(path, tensors, state, checksum)
 
 
 def settle(found: Checkpoint) -> None:
@@ -168,36 +202,6 @@ def _keep(newest: Path, spare: Path) -> None:
 def _write_state(run: Path, state: Mapping[str, Any], checksum: str) -> None:
     readable = {"version": VERSION, "sha256": checksum, **state}
     write_text(run / STATE, json.dumps(readable, indent=2, ensure_ascii=False) + "\n")
-
-
-def _verified(path: Path) -> Checkpoint:
-    """Read one file and make sure that it is what was written."""
-    if not path.is_file():
-        raise _Damaged(f"{path}: missing")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise _Damaged(f"{path}: not a checkpoint of rlsv_fast")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        text, version = metadata["state"], metadata["version"]
-        checksum = _checksum(text, tensors)
-        whole = checksum == metadata["sha256"]
-        # whole by the rules of this version: then it is one of this version, and the number damaged
-        if version != str(VERSION) and not whole:
-            raise InputError(
-                f"{path}: has format version {version}, this release reads {VERSION}; use the "
-                "release that wrote it"
-            )
-        state = json.loads(text)
-        whole = whole and version == str(VERSION) and isinstance(state["step"], int)
-    except InputError:
-        raise
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise _Damaged(f"{path}: truncated or damaged ({error})") from error
-    if not whole:
-        raise _Damaged(f"{path}: damaged, its checksum does not agree")
-    return Checkpoint(path, tensors, state, checksum)
 
 
 def _compare(path: Path, found: Checkpoint) -> None:
