@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -49,8 +50,10 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
                 print(f"{done} of {len(jobs)}", flush=True)
         if "bytes" in only:  # by itself, as it listens to what the library says
             damage(bench, random.Random(options.seed))
+    commit = machine.commit()
     rows = [
-        {"part": part, "fault": fault, **row} for (part, fault), row in bench.ledger.rows.items()
+        {"part": part, "fault": fault, "commit": commit, **row}
+        for (part, fault), row in bench.ledger.rows.items()
     ]
     return {
         "machine": machine.facts(),
@@ -61,15 +64,26 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def merged(found: dict[str, Any], former: Path) -> dict[str, Any]:
+    """With the rows of a former report for what was not tried this time."""
+    if not former.exists():
+        return found
+    before = json.loads(former.read_text(encoding="utf-8"))
+    rows = {(row["part"], row["fault"]): row for row in [*before["rows"], *found["rows"]]}
+    seconds = before["seconds"] + found["seconds"]
+    return {**found, "seconds": seconds, "rows": [rows[key] for key in sorted(rows)]}
+
+
 def table(found: dict[str, Any]) -> str:
     """The account as Markdown."""
     facts = found["machine"]
     rows = found["rows"]
+    commits = " and ".join(sorted({row["commit"] for row in rows}))
     cases, held = (sum(row[key] for row in rows) for key in ("cases", "held"))
     lines = [
         "# What training survives",
         f"{held} of {cases} cases held. Made by `python benchmarks/faults.py --out DIR` at commit "
-        f"{facts['commit']}, seed {found['seed']}, in {found['seconds']} s, on "
+        f"{commits}, seed {found['seed']}, in {found['seconds']} s, on "
         f"{facts['cores']} cores of {facts['processor']}, torch {facts['torch']}, on the CPU.",
         "",
         f"Runs are real processes of {STEPS} steps of a tiny model, 8 steps to an epoch, with a "
@@ -99,8 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
     options = parser.parse_args(arguments)
+    # a shell's background jobs ignore SIGINT, and so would the runs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     found = report(options)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.only:
+        found = merged(found, options.out / "report.json")
     text = json.dumps(found, indent=1, ensure_ascii=False)
     (options.out / "report.json").write_text(text + "\n", encoding="utf-8")
     (options.out / "README.md").write_text(table(found), encoding="utf-8")

@@ -16,7 +16,7 @@ from rlsv_fast.training.checkpoint_files import has_checkpoint
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import LOCK, lock_run
-from rlsv_fast.training.run_files import CONFIG, WRITING, remove_leftovers, write_text
+from rlsv_fast.training.run_files import CONFIG, WRITING, write_text
 from rlsv_fast.training.settings import flatten, to_toml
 from rlsv_fast.training.trainer import Callback, Trainer
 
@@ -72,7 +72,6 @@ def train(
     if resume:
         load_run_config(run)  # where there is no run, the lock would make a folder
     with nullcontext() if locked else lock_run(run):
-        remove_leftovers(run)
         if resume:
             check_resumable(run, config)
         else:

@@ -1,9 +1,9 @@
 """The files of a run folder: what they are called, and how one takes the place of its former self.
 
 A file is written under ``.writing/``, forced to the disk and moved to its name, so that a kill or a
-power cut leaves the former one or the new one. What a kill leaves in ``.writing/`` goes at the next
-start. It is a folder because safetensors writes to a temporary file of its own beside its target,
-under a name that nobody else knows.
+power cut leaves the former one or the new one. What a kill leaves in ``.writing/`` goes before the
+next file is written, at the next start. It is a folder because safetensors writes to a temporary
+file of its own beside its target, under a name that nobody else knows.
 """
 
 from __future__ import annotations
@@ -26,18 +26,14 @@ WRITING = ".writing"
 
 @contextmanager
 def writing(run: Path) -> Iterator[Path]:
-    """A folder for files in the making, on the file system of the run; it goes at the end."""
+    """An empty folder for files in the making, on the file system of the run; gone at the end."""
     folder = run / WRITING
+    shutil.rmtree(folder, ignore_errors=True)  # a kill's: on a full disk its room is needed
     folder.mkdir(exist_ok=True)
     try:
         yield folder
     finally:
-        remove_leftovers(run)
-
-
-def remove_leftovers(run: Path) -> None:
-    """Remove what a kill has left half-written."""
-    shutil.rmtree(run / WRITING, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def commit(temporary: Path, target: Path) -> None:
