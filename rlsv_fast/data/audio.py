@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlsv_fast.data.tracks import FloatArray
+from rlsv_fast.errors import InputError
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 _Made = TypeVar("_Made")
@@ -43,6 +44,7 @@ class MappedAudio:
         out = np.empty(length, dtype=np.float32) if out is None else out
         done = 0
         for index, first, last in self._pieces(start, length):
+            _check_whole(self.parts[index], self._maps[index])
             out[done : done + last - first] = self.parts[index][first:last]
             done += last - first
         return out
@@ -74,6 +76,35 @@ class MappedAudio:
             yield index, first, last
             start, length = start + last - first, length - (last - first)
             index += 1
+
+
+def check_whole(samples: FloatArray) -> None:
+    """Make sure that the file behind a memory map still has its length.
+
+    The system ends a process that reads a page which its file no longer has (SIGBUS), without a
+    word. A file cut short between this check and the reading still does that; one that is removed
+    stays readable until the process ends.
+
+    Raises:
+        InputError: the file has been cut short.
+    """
+    _check_whole(samples, _map_of(samples))
+
+
+def _check_whole(samples: FloatArray, found: tuple[mmap.mmap, int] | None) -> None:
+    if found is None:
+        return
+    pages = found[0]
+    try:
+        there = pages.size()
+    except OSError:  # its file system has gone
+        there = 0
+    if there < len(pages):
+        path = getattr(samples, "filename", None) or "a memory-mapped track"
+        raise InputError(
+            f"{path}: cut short while in use, {there} of {len(pages)} bytes are left; start again: "
+            "it is then decoded anew"
+        )
 
 
 def _map_of(part: FloatArray) -> tuple[mmap.mmap, int] | None:

@@ -10,7 +10,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rlsv_fast.data.audio import Batch, DeviceAudio, MappedAudio, announced, place, sent
+from rlsv_fast.data.audio import (
+    Batch,
+    DeviceAudio,
+    MappedAudio,
+    announced,
+    check_whole,
+    place,
+    sent,
+)
 from rlsv_fast.data.cache import PreparedTrack
 from rlsv_fast.data.tracks import FloatArray
 from rlsv_fast.errors import InputError
@@ -244,6 +252,7 @@ def test_segments(
     for first in range(0, count, batch_size):
         last = min(first + batch_size, count)
         span = slice(first * segment_length, last * segment_length)
+        check_whole(track.voice)  # the others are rows of the same file
         voice, accompaniment, mixture = (
             torch.from_numpy(
                 _padded(samples[span], (last - first) * segment_length, copy=True)

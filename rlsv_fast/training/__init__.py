@@ -1,12 +1,8 @@
 """Training: settings, the loop, checkpoints and the log of a run."""
 
 from rlsv_fast.training.build import Losses, build_losses, build_model
-from rlsv_fast.training.checkpoint import (
-    load_run,
-    load_run_and_step,
-    load_run_config,
-    read_checkpoint,
-)
+from rlsv_fast.training.checkpoint import load_run, load_run_and_step, load_run_config
+from rlsv_fast.training.checkpoint_files import read_checkpoint
 from rlsv_fast.training.config import (
     PRESETS,
     Config,

@@ -12,11 +12,13 @@ from rlsv_fast import nn
 from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
-from rlsv_fast.training.checkpoint import CHECKPOINT, CONFIG, load_run_config, write_text
+from rlsv_fast.training.checkpoint import load_run_config
+from rlsv_fast.training.checkpoint_files import has_checkpoint
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.distributed import check_processes
 from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import LOCK, lock_run
+from rlsv_fast.training.run_files import CONFIG, WRITING, write_text
 from rlsv_fast.training.settings import flatten, to_toml
 from rlsv_fast.training.trainer import Callback, Trainer
 
@@ -100,8 +102,8 @@ def train(
             )
         _check_alike(config, store, processes)
         trainer = Trainer(config, store, run, device=torch.device(device), processes=processes)
-        if resume and processes.from_first((run / CHECKPOINT).exists):
-            trainer.restore()
+        if resume and processes.from_first(lambda: has_checkpoint(run)):
+            trainer.restore(changeable={f"training.{name}" for name in _CHANGEABLE})
         if processes.first:
             write_text(run / CONFIG, to_toml(config))
         trainer.fit(progress=progress, callback=callback)
@@ -125,7 +127,8 @@ def check_new_run(run: Path) -> None:
         raise InputError(
             f"{run}: a run is there already; continue it with --resume, or choose another --out"
         )
-    if run.exists() and (not run.is_dir() or any(path.name != LOCK for path in run.iterdir())):
+    ours = (LOCK, WRITING)  # what a kill leaves before there is a run
+    if run.exists() and (not run.is_dir() or any(path.name not in ours for path in run.iterdir())):
         raise InputError(f"{run}: exists and is not a run folder; choose another --out")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,16 +19,17 @@ from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.checkpoint import (
-    LOG,
+    check_settings,
     load_model,
     load_optimizer,
-    read_checkpoint,
     save_checkpoint,
 )
+from rlsv_fast.training.checkpoint_files import read_checkpoint, settle
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.graph import GraphedStep, obstacle
 from rlsv_fast.training.log import RunLog
 from rlsv_fast.training.position import Position
+from rlsv_fast.training.run_files import LOG
 from rlsv_fast.training.settings import flatten
 from rlsv_fast.training.signals import Interrupted, StopRequest
 from rlsv_fast.training.throughput import Throughput
@@ -86,14 +87,18 @@ class Trainer:
         self._last = time.perf_counter()
         self._batches = store.batches(training.batch_size)
 
-    def restore(self) -> None:
-        """Continue from the checkpoint of the run folder.
+    def restore(self, *, changeable: Collection[str] = ()) -> None:
+        """Continue from the newest checkpoint of the run folder that is whole.
+
+        Args:
+            changeable: dotted keys of the settings that may differ from the checkpoint's.
 
         Raises:
-            InputError: it is damaged, of another model, or was made with other data.
+            InputError: none is, it is of another model, or was made with other data or settings.
         """
         checkpoint = self.processes.from_first(lambda: read_checkpoint(self.run))
         load_model(self.model, checkpoint, self.config)
+        check_settings(checkpoint, self.config, changeable)
         load_optimizer(self.update.optimizer, self.model, checkpoint)
         state = checkpoint.state
         try:
@@ -113,11 +118,11 @@ class Trainer:
         else:
             logger.warning("%s: resumed on another device, the noise is drawn anew", self.run)
             generator.manual_seed(self.config.training.seed + self.position.step)
+        if self.processes.first:
+            settle(checkpoint)
 
     def save(self) -> None:
-        """Write a checkpoint, in process 0; every step must have been read."""
-        if not self.processes.first:
-            return
+        """Write a checkpoint; in process 0 alone, and every step must have been read."""
         state = {
             **asdict(self.position),
             "voice_segments": self.store.voice_segments,
@@ -175,6 +180,11 @@ class Trainer:
                 if self._failure is not None:
                     raise self._failure
 
+            def keep() -> None:
+                if log is not None:
+                    log.sync()
+                    self.save()
+
             report("start", self._start_record())
             self.model.train()
             idle = self.finished
@@ -188,13 +198,14 @@ class Trainer:
                     # several processes ask each other only where the host waits anyway
                     if (records or not processes.several) and stopped():
                         break
-                    if position.step % every == 0:
+                    # after the last step of an epoch one is written below, epoch included
+                    if position.step % every == 0 and position.batch < self._batches:
                         show(self.read())
-                        self.save()
+                        keep()
                 show(self.read())
                 if position.batch == self._batches:
                     report("epoch", self._end_epoch())
-                self.save()
+                keep()
                 if stopped():
                     break
             if not idle:

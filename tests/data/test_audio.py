@@ -12,8 +12,9 @@ import pytest
 import torch
 from test_segments import N, track
 
-from rlsv_fast.data import SegmentStore, audio, segments
+from rlsv_fast.data import PreparedTrack, SegmentStore, audio, segments
 from rlsv_fast.data.audio import Batch
+from rlsv_fast.errors import InputError
 
 
 def _batch(number: int) -> Batch:
@@ -123,6 +124,23 @@ def test_the_place_in_a_map(tmp_path: Path) -> None:
     pages, offset = found
     assert np.frombuffer(pages, np.float32, count=1, offset=offset) == 107
     assert audio._map_of(np.zeros(3, dtype=np.float32)) is None
+
+
+def test_a_file_cut_short_while_in_use_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "track.npy"
+    np.save(path, np.ones((3, 200), dtype=np.float32))  # one page: the system would read on
+    rows = np.load(path, mmap_mode="r")
+    mapped = audio.MappedAudio([rows[1], rows[2]])
+    cut = PreparedTrack("cut", 8000, rows[0], rows[1], rows[2])
+    mapped.gather(torch.tensor([150]), 100)
+    next(segments.test_segments(cut, 100))
+    path.rename(tmp_path / "removed")  # as good as there
+    mapped.gather(torch.tensor([150]), 100)
+    os.truncate(tmp_path / "removed", 1000)
+    with pytest.raises(InputError, match=r"track\.npy: cut short while in use, 1000 of 2528 bytes"):
+        mapped.gather(torch.tensor([150]), 100)
+    with pytest.raises(InputError, match=r"track\.npy: cut short while in use"):
+        next(segments.test_segments(cut, 100))
 
 
 def test_how_much_audio_fits() -> None:

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from rlsv_fast.errors import InputError
-from rlsv_fast.training import checkpoint, load_run, read_checkpoint, to_toml, train
+from rlsv_fast.training import (
+    checkpoint,
+    checkpoint_files,
+    load_run,
+    read_checkpoint,
+    to_toml,
+    train,
+)
 from training import tiny
 
 
@@ -103,9 +111,6 @@ def test_the_two_files_may_be_one_save_apart_but_no_more(run: Path) -> None:
     (run / "state.json").write_text(json.dumps(newer))
     with pytest.raises(InputError, match=r"state\.json: is at step 3, .* at step 2"):
         load_run(run)
-    (run / "state.json").write_text("{")
-    with pytest.raises(InputError, match=r"state\.json: damaged"):
-        load_run(run)
 
 
 @pytest.mark.parametrize("during", ["write", "rename"])
@@ -118,10 +123,10 @@ def test_a_full_disk_leaves_the_former_checkpoint(
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     config, model = load_run(run)
     if during == "write":
-        monkeypatch.setattr(checkpoint, "save_file", full)
+        monkeypatch.setattr(checkpoint_files, "save_file", full)
     else:
-        monkeypatch.setattr(checkpoint.os, "replace", full)
-    with pytest.raises(InputError, match="No space left on device.*former checkpoint is intact"):
+        monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match="No space left on device.*last checkpoint is intact"):
         checkpoint.save_checkpoint(
             run, model, torch.optim.Adam(model.parameters()), torch.Generator(), {"step": 9}
         )

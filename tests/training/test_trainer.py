@@ -45,7 +45,9 @@ def test_training_lowers_the_loss_and_fills_the_folder(tmp_path: Path) -> None:
     records: list[dict[str, Any]] = []
     train(tiny.config("training.epochs=6"), [tiny.track()], run, callback=records.append)
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.toml", "log.jsonl", "checkpoint.safetensors", "state.json"}
+    assert names == {"config.toml", "log.jsonl", "state.json"} | {
+        f"checkpoint{which}.safetensors" for which in ("", ".previous")
+    }
     epochs = _kinds(run, "epoch")
     assert [record["epoch"] for record in epochs] == list(range(6))
     assert epochs[-1]["reconstruction"] < epochs[0]["reconstruction"] - 1
@@ -235,3 +237,20 @@ def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
     train(tiny.config("training.max_steps=3"), [tiny.track()], run, resume=True)
     steps = _kinds(run, "step")
     assert [record["step"] for record in steps] == [1, 2, 3] and "total" in steps[2]
+
+
+def test_settings_that_are_not_the_runs_any_more_are_refused_or_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    train(tiny.config("training.max_steps=2"), [tiny.track()], run)
+    before = read_checkpoint(run)
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("noise = 0.001", "noise = 0.009"))
+    damaged = tiny.config("training.max_steps=3", "training.noise=0.009")
+    with pytest.raises(InputError, match=r"config\.toml: says training\.noise = 0\.009.*0\.001"):
+        train(damaged, [tiny.track()], run, resume=True)
+    assert read_checkpoint(run).state == before.state
+    (run / "config.toml").write_text(text)
+    train(tiny.config("training.max_steps=3"), [tiny.track()], run, resume=True)
+    assert "training.max_steps = 3 from here on, until now 2" in caplog.text
