@@ -14,6 +14,10 @@ class MissingPackage(ImportError):
     """An optional package is needed and absent; the message holds the command that installs it."""
 
 
+class InstallationError(ImportError):
+    """Python, torch and the compiled modules do not fit; the message says what to install."""
+
+
 def require(package: str, *, extra: str, purpose: str) -> Any:
     """Import an optional package on first use.
 

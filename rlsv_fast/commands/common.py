@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from argparse import Namespace
@@ -17,6 +18,8 @@ from rlsv_fast import data
 from rlsv_fast._library import has_cuda_kernels
 from rlsv_fast.errors import InputError
 from rlsv_fast.training import Config
+
+logger = logging.getLogger(__name__)
 
 
 def prepared(
@@ -57,6 +60,8 @@ def chosen_device(wanted: str | None) -> torch.device:
     """The device asked for, if it can work; CUDA if it can and nothing is asked for."""
     kernels = has_cuda_kernels()
     if wanted is None:
+        if kernels and torch.version.cuda and not torch.cuda.is_available():
+            logger.warning("working on the CPU: %s", _no_gpu())
         return torch.device("cuda" if kernels and torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(wanted)
@@ -65,14 +70,27 @@ def chosen_device(wanted: str | None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N")
     if device.type == "cuda":
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise InputError(f"--device {wanted}: torch sees {torch.cuda.device_count()} of them")
+        count = torch.cuda.device_count()
+        if not count:
+            raise InputError(f"--device {wanted}: {_no_gpu()}; or use --device cpu")
+        if (device.index or 0) >= count:
+            raise InputError(f"--device {wanted}: torch sees {count} of them")
         if not kernels:
             raise InputError(
                 f"--device {wanted}: this build does not hold CUDA kernels for all operators; "
                 "use --device cpu"
             )
     return device
+
+
+def _no_gpu() -> str:
+    """Why torch sees no GPU, and the remedy."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA; install a build with it"
+    return (
+        f"torch {torch.__version__} sees no GPU, the NVIDIA driver is missing or older than "
+        f"CUDA {torch.version.cuda} needs; install or update it (nvidia-smi shows it)"
+    )
 
 
 def build_info() -> dict[str, str]:
