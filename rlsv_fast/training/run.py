@@ -11,6 +11,7 @@ import torch
 from rlsv_fast import nn
 from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
+from rlsv_fast.training.arithmetic import computing_threads
 from rlsv_fast.training.checkpoint import CHECKPOINT, CONFIG, load_run_config, write_text
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.graph import check_device
@@ -27,6 +28,7 @@ _CHANGEABLE = (
     "max_skipped",
     "max_steps",
     "read_every",
+    "threads",
 )
 
 
@@ -45,7 +47,8 @@ def train(
 
     The first SIGINT or SIGTERM saves a checkpoint after the current step and raises
     :class:`Interrupted`; a second one interrupts at once. On the CPU a resumed run ends with the
-    same bits as one that was never interrupted.
+    same bits as one that was never interrupted, for the same number of threads
+    (``training.threads``) and the same kind of processor; where either has changed, a warning says.
 
     Args:
         config: settings.
@@ -69,7 +72,7 @@ def train(
     check_device(config, device)
     if resume:
         load_run_config(run)  # where there is no run, the lock would make a folder
-    with nullcontext() if locked else lock_run(run):
+    with nullcontext() if locked else lock_run(run), computing_threads(config.training.threads):
         if resume:
             check_resumable(run, config)
         else:
