@@ -67,8 +67,9 @@ def training_losses(
     on_mixture = losses.representation is not None and config.loss.computed_on == "mixture"
     mixture = voice + accompaniment if on_mixture else None
     if config.convention == "code":
-        voice = voice - voice.mean()
-        mixture = None if mixture is None else mixture - mixture.mean()
+        # row by row: one sum over everything depends on the number of threads
+        voice = voice - voice.mean(1).mean()
+        mixture = None if mixture is None else mixture - mixture.mean(1).mean()
     noisy = torch.add(voice, noise, alpha=config.training.noise)
     signal = noisy if mixture is None else torch.cat([noisy, mixture])
     _ended("data", mark)

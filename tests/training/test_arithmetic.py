@@ -19,8 +19,6 @@ from training import tiny
 
 # Cut along the summed axis into as many parts as there are threads, at some sizes (docs page).
 PRODUCTS = {"aten.bmm.out", "aten.bmm.default", "aten.mm.default"}
-# Of the whole batch, with convention="code".
-MEANS = {"aten.mean.default"}
 
 
 class ManyThreads(TorchDispatchMode):
@@ -65,13 +63,13 @@ def test_only_torchs_products_depend_on_the_number_of_threads(convention: str, l
         + ["data.sample_rate=8000", "data.segment_length=8000", "data.overlap=4000"]
     )
     update = Update(config, torch.device("cpu"), 1)
-    signals = 0.1 * torch.randn(2, 4, 8000)
+    signals = 0.1 * torch.randn(2, 5, 8000)  # enough for torch to share a sum among threads
     # backward on this thread, whose dispatch mode it is
     with torch.autograd.set_multithreading_enabled(False), ManyThreads() as mode:
         update(*signals)
     assert any(name.startswith("rlsv_fast.") for name in mode.names)
     assert {"aten.bmm.out", "aten._fused_adam_.default"} <= mode.names
-    assert mode.differing <= PRODUCTS | (MEANS if convention == "code" else set())
+    assert mode.differing <= PRODUCTS
 
 
 @pytest.mark.parametrize("threads", [2, 4])
