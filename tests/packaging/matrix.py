@@ -192,7 +192,7 @@ def main() -> int:
         "# One binary under many",
         "Made by `make matrix`: `_C.abi3.so` built once with "
         f"Python {platform.python_version()} and torch {torch.__version__}, carried unchanged.",
-        "Where no torch is to be had (none), the binary is loaded with the libtorch it was built with.",
+        "Where no torch is to be had (none), its libtorch is that of the build.",
         "",
         "| Python | torch | result |",
         "|---|---|---|",
