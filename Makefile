@@ -1,4 +1,5 @@
 # make demo | test | lint | bench     Set-up is part of every target: .venv, pinned packages, build.
+# make wheel-check | matrix     sdist, wheel and a fresh environment; every Python and torch to be had.
 # make gpu-report [OUT=gpu-report] [PYTHON=python3]     No set-up: PYTHON has torch with CUDA, see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ DEMO ?= demo
 OUT ?= gpu-report
 export RLSV_FAST_CUDA ?= auto
 
-.PHONY: demo test lint bench gpu-report clean
+.PHONY: demo test lint bench wheel-check matrix gpu-report clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -26,6 +27,13 @@ lint: $(VENV)/linters
 bench: $(VENV)/tests
 	$(RUN) -m pytest benchmarks --benchmark-json=benchmarks/results/latest.json
 	$(RUN) benchmarks/report.py benchmarks/results/latest.json
+
+wheel-check: $(VENV)/packages
+	$(RUN) -m pip install --quiet "build>=1.2"
+	TORCH="$(TORCH)" $(RUN) tests/packaging/wheel_check.py --out benchmarks/results/packaging
+
+matrix: $(VENV)/built
+	$(RUN) tests/packaging/matrix.py --out benchmarks/results/packaging
 
 gpu-report:
 	@$(PYTHON) benchmarks/gpu_report.py --out "$(OUT)"

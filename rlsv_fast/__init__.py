@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+# pip refuses by itself; a source tree on the path of an older Python would fail on its syntax.
+if sys.version_info < (3, 10):  # noqa: UP036
+    raise ImportError(
+        f"rlsv_fast: needs Python 3.10 or newer, this is {sys.version_info[0]}."
+        f"{sys.version_info[1]}; make a new environment with one, such as: python3.11 -m venv .venv"
+    )
 
 if TYPE_CHECKING:
     from rlsv_fast import nn, ops, reference

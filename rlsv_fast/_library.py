@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 import importlib
+import platform
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-try:
-    importlib.import_module("rlsv_fast._C")
-except ImportError as error:
-    raise ImportError(
-        "rlsv_fast: the compiled operators (rlsv_fast._C) cannot be loaded "
-        f"({error}); build them with: python setup.py build_ext"
-    ) from error
+from rlsv_fast.errors import InstallationError
+
+_OLDEST_TORCH = (2, 11)
+"""What setup.py builds for (TARGET_TORCH): older ones lack symbols of the stable ABI."""
+
+
+def _check_torch(version: str) -> None:
+    """Raise InstallationError where the binary cannot be loaded, before the loader says it."""
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST_TORCH:
+        raise InstallationError(
+            f"rlsv_fast: needs torch 2.11 or newer, this environment has {version}; "
+            "install one, such as: pip install torch==2.13.0"
+        )
+
+
+def _load_operators() -> None:
+    """Import ``_C``, which registers the operators; raise InstallationError where it is unfit."""
+    here = f"{platform.system()} {platform.machine()} with torch {torch.__version__}"
+    remedy = (
+        "build them in the source tree with: python setup.py build_ext\n"
+        "(or reinstall the wheel that was made for this platform)"
+    )
+    try:
+        importlib.import_module("rlsv_fast._C")
+    except ModuleNotFoundError as error:
+        found = [path.name for path in Path(__file__).parent.glob("_C.*")]
+        what = f"are of another platform ({', '.join(found)})" if found else "are missing"
+        raise InstallationError(
+            f"rlsv_fast: the compiled operators (rlsv_fast._C) {what}, this is {here}; {remedy}"
+        ) from error
+    except ImportError as error:
+        raise InstallationError(
+            f"rlsv_fast: the compiled operators (rlsv_fast._C) cannot be loaded on {here} "
+            f"({error}); {remedy}"
+        ) from error
+
+
+_check_torch(torch.__version__)
+_load_operators()
 
 raw = torch.ops.rlsv_fast
 """The raw operators: validated by ``rlsv_fast.ops``, without gradients of their own."""

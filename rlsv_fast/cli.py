@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rlsv_fast.errors import InputError, LostProcess, MissingPackage
+from rlsv_fast.errors import InputError, InstallationError, LostProcess, MissingPackage
 
 _COMMANDS = {
     "demo": ("demo", "demo"),
@@ -55,10 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         # Interrupted, from training, says which signal it was and where the checkpoint lies
         return _complain(str(stop) or "interrupted", 128 + getattr(stop, "signal_number", 2), stop)
-    except (InputError, MissingPackage) as error:
+    except (InputError, InstallationError, MissingPackage) as error:
         return _complain(f"error: {error}", 2, error)
     except LostProcess as error:
         return _complain(f"error: {error}", 1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return _complain("error: torch is not installed: pip install torch==2.13.0", 2)
     except BrokenPipeError:
         # the reader of our output has gone; Python would complain again when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,6 +18,10 @@ class LostProcess(RuntimeError):
     """Another process of the job has ended before its time, so that this one cannot go on."""
 
 
+class InstallationError(ImportError):
+    """Python, torch and the compiled modules do not fit; the message says what to install."""
+
+
 def require(package: str, *, extra: str, purpose: str) -> Any:
     """Import an optional package on first use.
 

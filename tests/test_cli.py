@@ -185,7 +185,7 @@ def test_epochs_and_the_end_are_told_unless_quiet(
         ("train --root={root} --seed=-1", "training.seed must be an integer"),
         ("train --root=nowhere --set=training.cuda_graph=on -d cpu", "needs a CUDA device"),
         ("train --root={root} --device=tpu", "--device tpu: expected cpu, cuda"),
-        ("train --root={root} --device=cuda:77", "--device cuda:77: torch sees"),
+        ("train --root={root} --device=cuda:77", "--device cuda:77: torch "),
         ("train --root={root} --resume", "--resume needs --out RUN"),
         ("train --root={root} --resume --out={tmp}", "not a run folder"),
         ("train --root={root} --restartable", "--restartable needs --out RUN"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from argparse import Namespace
@@ -18,6 +19,8 @@ from rlsv_fast._library import has_cuda_kernels
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training import Config
+
+logger = logging.getLogger(__name__)
 
 
 def prepared(
@@ -74,6 +77,8 @@ def chosen_device(wanted: str | None, processes: Processes = ALONE) -> torch.dev
     """
     kernels = has_cuda_kernels()
     if wanted is None:
+        if kernels and torch.version.cuda and not torch.cuda.is_available():
+            logger.warning("working on the CPU: %s", _no_gpu())
         wanted = "cuda" if kernels and torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(wanted)
@@ -89,8 +94,11 @@ def chosen_device(wanted: str | None, processes: Processes = ALONE) -> torch.dev
                     "--device cuda, and CUDA_VISIBLE_DEVICES to choose among GPUs"
                 )
             device = torch.device("cuda", processes.local_rank)
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise InputError(f"--device {device}: torch sees {torch.cuda.device_count()} of them")
+        count = torch.cuda.device_count()
+        if not count:
+            raise InputError(f"--device {wanted}: {_no_gpu()}; or use --device cpu")
+        if (device.index or 0) >= count:
+            raise InputError(f"--device {device}: torch sees {count} of them")
         if not kernels:
             raise InputError(
                 f"--device {wanted}: this build does not hold CUDA kernels for all operators; "
@@ -99,6 +107,16 @@ def chosen_device(wanted: str | None, processes: Processes = ALONE) -> torch.dev
         if processes.several:
             torch.cuda.set_device(device)  # where NCCL works for this process
     return device
+
+
+def _no_gpu() -> str:
+    """Why torch sees no GPU, and the remedy."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA; install a build with it"
+    return (
+        f"torch {torch.__version__} sees no GPU, the NVIDIA driver is missing or older than "
+        f"CUDA {torch.version.cuda} needs; install or update it (nvidia-smi shows it)"
+    )
 
 
 def build_info() -> dict[str, str]:

@@ -116,6 +116,8 @@ class TrainingConfig:
             training set does not fit into the device's memory or ``compile`` is set; the run's log
             says which. "on" is an error there and on the CPU.
         compile: run the objective through ``torch.compile``; numbers then differ by rounding.
+        threads: of the CPU. A run repeats to the bit for the same number on the same kind of
+            processor; 0 takes torch's own, as many as cores or OMP_NUM_THREADS.
     """
 
     batch_size: int = _between(8, 1, 1 << 16)
@@ -132,6 +134,7 @@ class TrainingConfig:
     read_every: int = _between(0, 0, 10**5)
     cuda_graph: Literal["auto", "on", "off"] = "auto"
     compile: bool = False
+    threads: int = _between(0, 0, 1024)
 
 
 @dataclass(frozen=True)

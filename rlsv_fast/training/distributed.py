@@ -70,7 +70,7 @@ class SharedLosses(Losses):
 
     def centre(self, signal: Tensor) -> Tensor:
         """Waveforms without their mean over the whole batch."""
-        return signal - average(signal.mean())
+        return signal - average(signal.mean(1).mean())
 
     def reconstruct(self, estimate: Tensor, target: Tensor) -> Tensor:
         """The reconstruction loss of the whole batch."""

@@ -12,6 +12,7 @@ from rlsv_fast import nn
 from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
+from rlsv_fast.training.arithmetic import computing_threads
 from rlsv_fast.training.checkpoint import load_run_config
 from rlsv_fast.training.checkpoint_files import has_checkpoint
 from rlsv_fast.training.config import Config
@@ -31,6 +32,7 @@ _CHANGEABLE = (
     "max_skipped",
     "max_steps",
     "read_every",
+    "threads",
 )
 
 
@@ -50,7 +52,8 @@ def train(
 
     The first SIGINT or SIGTERM saves a checkpoint after the current step and raises
     :class:`Interrupted`; a second one interrupts at once. On the CPU a resumed run ends with the
-    same bits as one that was never interrupted.
+    same bits as one that was never interrupted, for the same number of threads
+    (``training.threads``) and the same kind of processor; where either has changed, a warning says.
 
     Several processes, each of which calls this, train one model as one process would: they share
     every batch of ``training.batch_size`` segments. Process 0 alone reads and writes the folder; a
@@ -89,7 +92,7 @@ def train(
         else:
             check_new_run(run)
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, computing_threads(config.training.threads):
         processes.from_first(enter)
         data = config.data
         with processes.together():

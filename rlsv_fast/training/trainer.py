@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
+from rlsv_fast.training.arithmetic import arithmetic, differences
 from rlsv_fast.training.checkpoint import (
     check_settings,
     load_model,
@@ -112,6 +113,13 @@ class Trainer:
                 f"{self.run}: was trained on {segments} voice segments, the data now has "
                 f"{self.store.voice_segments}; give the same --root, or start a new run"
             )
+        changed = differences(state) if self.device.type == "cpu" else ""
+        if changed:
+            logger.warning(
+                "%s: resumed where %s: numbers may differ by rounding from those of a run that "
+                "was not interrupted; training.threads fixes the threads",
+                *(self.run, changed),
+            )
         generator = self.update.noise
         if noise.shape == generator.get_state().shape:
             generator.set_state(noise)
@@ -126,6 +134,7 @@ class Trainer:
         state = {
             **asdict(self.position),
             "voice_segments": self.store.voice_segments,
+            **arithmetic(),
             "config": flatten(self.config),
         }
         update = self.update
@@ -310,7 +319,7 @@ class Trainer:
             "device": str(self.device),
             "processes": self.processes.size,
             "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
+            **arithmetic(),
             "precision": self.config.training.precision,
             "cuda_graph": f"no: {self._obstacle}" if self._obstacle else "yes",
             "parameters": sum(p.numel() for p in self.model.parameters()),
