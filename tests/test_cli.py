@@ -145,12 +145,13 @@ def test_restartable_begins_a_run_and_then_continues_it(
     assert message in complaint(capsys, *arguments, "--set=model.hop=32")
 
 
-def test_the_gpu_of_one_of_several_processes() -> None:
+def test_the_gpu_of_one_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     several = Processes(rank=5, size=8, local_rank=1, local_size=4)
     assert chosen_device("cpu", several) == torch.device("cpu")
     with pytest.raises(InputError, match="cuda:0: each process takes the GPU of its own number"):
         chosen_device("cuda:0", several)
-    with pytest.raises(InputError, match="cuda:77: torch sees"):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="cuda:77: torch sees 2"):
         chosen_device("cuda", Processes(rank=77, size=78, local_rank=77, local_size=78))
 
 
