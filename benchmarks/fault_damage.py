@@ -128,10 +128,18 @@ def _flips(content: bytes, chance: random.Random, most: int) -> Iterator[bytes]:
         yield content[:place] + flipped + content[place + 1 :]
 
 
+def _digits(content: bytes) -> Iterator[bytes]:
+    """The content with one digit changed into the next: it still reads well."""
+    for place, byte in enumerate(content):
+        if byte in b"0123456789":
+            yield content[:place] + b"1234567890"[byte - 48 : byte - 47] + content[place + 1 :]
+
+
 def _state(bench: Bench, run: Path, heard: _Heard, chance: random.Random) -> None:
     path = run / STATE
     content, newest = path.read_bytes(), verified(run / CHECKPOINT)
-    for changed in [*_flips(content, chance, 2000), b"", content[:99], bytes(len(content))]:
+    cases = [*_flips(content, chance, 2000), *_digits(content), b"", content[:99]]
+    for changed in cases:
         path.write_bytes(changed)
         heard.lines.clear()
         unharmed = same(read_checkpoint(run), newest)
@@ -146,7 +154,8 @@ def _config(bench: Bench, run: Path, heard: _Heard, chance: random.Random) -> No
     path, found = run / CONFIG, verified(run / CHECKPOINT)
     content, settings = path.read_bytes(), flatten(load_run_config(run))
     fault = f"{CONFIG} changed"
-    for changed in [*_flips(content, chance, 2000), b"", content[:99], bytes(len(content))]:
+    cases = [*_flips(content, chance, 2000), *_digits(content), b"", content[:99]]
+    for changed in cases:
         path.write_bytes(changed)
         heard.lines.clear()
         outcome = _config_outcome(run, found, settings, heard)

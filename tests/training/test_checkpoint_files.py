@@ -13,6 +13,7 @@ import pytest
 from rlsv_fast.errors import InputError
 from rlsv_fast.training import Trainer, checkpoint_files, load_run, read_checkpoint, train
 from rlsv_fast.training.checkpoint_files import Checkpoint, verified, write_checkpoint
+from rlsv_fast.training.run_files import writing
 from training import tiny
 
 NEWEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -141,6 +142,8 @@ def test_a_run_that_goes_on_from_the_one_before_ends_with_the_same_bits(
     records = [json.loads(line) for line in lines]
     steps = [record["step"] for record in records if record["kind"] == "step"]
     assert steps == list(range(1, 14))
+    starts = [record["step"] for record in records if record["kind"] == "start"]
+    assert starts == [0, 10]
 
 
 def test_a_whole_one_is_not_pushed_out_by_a_damaged_one(run: Path) -> None:
@@ -224,6 +227,14 @@ def test_what_a_kill_has_left_goes_at_the_next_start(run: Path, tmp_path: Path) 
     train(tiny.config(*SETTINGS), [tiny.track()], tmp_path / "new")
     for folder in (run, tmp_path / "new"):
         assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_what_a_kill_has_left_makes_room_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / ".writing").mkdir()
+    (tmp_path / ".writing" / "checkpoint.safetensors").write_bytes(bytes(9999))
+    with writing(tmp_path) as folder:
+        assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["{", "", "[]", '{"sha256": "?", "step": "x"}', "7"])
