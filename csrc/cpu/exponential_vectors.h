@@ -11,12 +11,19 @@
 
 namespace rlsv_fast::RLSV_PASS {
 
+// Bits of lanes whose results are masked out may overflow, which only unsigned ones are free to do.
+template <typename T>
+struct UnsignedBitsOf {
+  typedef Bits<T> type __attribute__((vector_size(RLSV_VECTOR_BYTES)));
+};
+template <typename T>
+using UnsignedBits = typename UnsignedBitsOf<T>::type;
+
 // All bits of a lane set where x < 0. Comparisons and ?: on vectors wider than the machine's are
 // taken apart lane by lane; shifts and bitwise operators are not.
 template <typename T>
 RLSV_INLINE void negative(const Vec<T>& x, Mask<T>& mask) {
-  typedef Bits<T> Unsigned __attribute__((vector_size(RLSV_VECTOR_BYTES)));
-  mask = -(Mask<T>)((Unsigned)x >> (8 * sizeof(T) - 1));
+  mask = -(Mask<T>)((UnsignedBits<T>)x >> (8 * sizeof(T) - 1));
 }
 
 template <typename T>
@@ -38,18 +45,19 @@ RLSV_INLINE void exp2(const Vec<T>& x, T lowest, Vec<T>& power) {
   const Vec<T> r = capped - (magic - Rounding<T>::kMagic);
   Vec<T> fraction;
   octave_power(r, fraction, T(0));
-  const Mask<T> bits = (Mask<T>)fraction + ((Mask<T>)magic << Exponent<T>::kShift);
+  const UnsignedBits<T> bits =
+      (UnsignedBits<T>)fraction + ((UnsignedBits<T>)magic << Exponent<T>::kShift);
   Mask<T> below;
   negative<T>(x - lowest, below);
-  power = (Vec<T>)(bits & ~below);
+  power = (Vec<T>)((Mask<T>)bits & ~below);
 }
 
 // log2 x for normal positive x; -inf for smaller ones and 0.
 template <typename T>
 RLSV_INLINE void log2(const Vec<T>& x, Vec<T>& logarithm) {
-  const Mask<T> bits = (Mask<T>)x;
-  const Mask<T> exponent = (bits - Exponent<T>::kRootHalf) >> Exponent<T>::kShift;
-  const Vec<T> m = (Vec<T>)(bits - (exponent << Exponent<T>::kShift));
+  const UnsignedBits<T> bits = (UnsignedBits<T>)x;
+  const Mask<T> exponent = (Mask<T>)(bits - Exponent<T>::kRootHalf) >> Exponent<T>::kShift;
+  const Vec<T> m = (Vec<T>)(bits - ((UnsignedBits<T>)exponent << Exponent<T>::kShift));
   const Vec<T> whole = (Vec<T>)(exponent + Exponent<T>::kMagicBits) - Rounding<T>::kMagic;
   const Vec<T> s = (m - T(1)) / (m + T(1));
   Vec<T> fraction;

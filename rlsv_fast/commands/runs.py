@@ -19,7 +19,7 @@ from rlsv_fast.commands.common import (
     progress_bar,
     say,
 )
-from rlsv_fast.errors import InputError, MissingPackage, require
+from rlsv_fast.errors import InputError, MissingPackage, printable, require
 from rlsv_fast.training import Config
 
 EVALUATION = "evaluation.json"
@@ -151,7 +151,8 @@ def evaluate_run(
         )
     settings = {"run": training.flatten(config), "step": step}
     evaluation.write_json(found, target, commit=commit(), settings=settings)
-    print(evaluation.format_table(found))
+    for line in evaluation.format_table(found).splitlines():
+        print(printable(line))  # notes hold names of tracks
     return found
 
 

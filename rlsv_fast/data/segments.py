@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlsv_fast.data.audio import Batch, DeviceAudio, MappedAudio, announced, place, sent
 from rlsv_fast.data.cache import PreparedTrack
-from rlsv_fast.data.tracks import FloatArray
+from rlsv_fast.data.sound import FloatArray
 from rlsv_fast.errors import InputError
 
 SILENCE_PEAK = 1e-4
