@@ -89,6 +89,29 @@ def fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return register
 
 
+def readable(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of raw operators name itself where memory does not suffice.
+
+    What torch says of a failed allocation does not come through the stable ABI.
+    """
+
+    def call(*inputs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(*inputs)
+        try:
+            return function(*inputs)
+        except RuntimeError as error:
+            raise _explained(name, error) from error
+
+    return call
+
+
+def _explained(name: str, error: RuntimeError) -> RuntimeError:
+    if "torch_call_dispatcher" not in str(error):
+        return error
+    return RuntimeError(f"{name}: not enough memory for results of these sizes")
+
+
 def differentiable(
     name: str,
     forward: Callable[..., Any],
@@ -128,7 +151,9 @@ def differentiable(
     def differentiate(ctx: Any, *grads: Tensor) -> Any:
         if all(grad is None for grad in grads):
             return (None,) * ctx.inputs
-        return tuple(backward(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
+        return tuple(explained(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
+
+    explained = readable(name, backward)
 
     guarded = once_differentiable(differentiate)
 
@@ -157,6 +182,9 @@ def differentiable(
             return apply(*inputs) if wanted else forward(*inputs)
         if torch._C._are_functorch_transforms_active():
             return apply(*inputs)
-        return apply_now(*inputs)
+        try:
+            return apply_now(*inputs)
+        except RuntimeError as error:
+            raise _explained(name, error) from error
 
     return call

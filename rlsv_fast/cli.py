@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rlsv_fast.errors import InputError, InstallationError, LostProcess, MissingPackage
+from rlsv_fast.errors import (
+    InputError,
+    InstallationError,
+    LostProcess,
+    MissingPackage,
+    printable,
+)
 
 _COMMANDS = {
     "demo": ("demo", "demo"),
@@ -22,6 +28,9 @@ _COMMANDS = {
     "synthesize": ("tools", "synthesize"),
     "info": ("tools", "info"),
 }
+
+_LONGEST = 1000
+"""Characters of a complaint; names and values in it can have any length."""
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -47,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         format="rlsv-fast: %(message)s", level=logging.ERROR if options.quiet else logging.WARNING
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_make_printable)
     try:
         # here and not above: torch takes seconds to import, and --help must not
         module, function = _COMMANDS[options.verb]
@@ -81,15 +92,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(text: str, status: int, error: BaseException | None = None) -> int:
     if not getattr(error, "told_elsewhere", False):  # by another process of the job
-        print("rlsv-fast:", " ".join(text.split()), file=sys.stderr)
+        line = _shortened(printable(" ".join(text.split())))
+        print("rlsv-fast:", line, file=sys.stderr)
     return status
+
+
+def _shortened(line: str) -> str:
+    """Without the middle of a line that no terminal shows: both ends say what is wrong."""
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong on one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"rlsv-fast: error: {message}; see {self.prog} --help\n")
+        self.exit(_complain(f"error: {message}; see {self.prog} --help", 2))
 
 
 def _parser() -> argparse.ArgumentParser:

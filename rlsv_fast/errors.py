@@ -22,6 +22,16 @@ class InstallationError(ImportError):
     """Python, torch and the compiled modules do not fit; the message says what to install."""
 
 
+def printable(text: str) -> str:
+    """The text with everything that is no visible character or blank written as an escape.
+
+    Names of files may hold anything: commands to the terminal, line breaks, half characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def require(package: str, *, extra: str, purpose: str) -> Any:
     """Import an optional package on first use.
 

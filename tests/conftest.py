@@ -1,20 +1,15 @@
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from substitute import substitute
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # Emulated kernels in place of the compiled ones, and NaN in fresh tensors: tests/cusim/README.md.
-EMULATED = os.environ.get("RLSV_FAST_EMULATED")
-if EMULATED:
-    spec = importlib.util.spec_from_file_location("rlsv_fast._C", EMULATED)
-    sys.modules["rlsv_fast._C"] = importlib.util.module_from_spec(spec)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+EMULATED = substitute()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

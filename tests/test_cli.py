@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -310,9 +311,9 @@ def test_a_failed_separation_leaves_nothing(
     track = next((root / "test").iterdir())
     write = soundfile.write
 
-    def full(path: str, *arguments: object, **options: object) -> None:
-        write(path, *arguments, **options)
-        if "accompaniment" in path:
+    def full(file: BinaryIO, *arguments: object, **options: object) -> None:
+        write(file, *arguments, **options)
+        if "accompaniment" in file.name:
             raise soundfile.LibsndfileError(2)
 
     monkeypatch.setattr(soundfile, "write", full)

@@ -11,6 +11,14 @@
 
 namespace rlsv_fast::RLSV_PASS {
 
+// Bits of lanes whose results are masked out may overflow, which only unsigned ones are free to do.
+template <typename T>
+struct UnsignedBitsOf {
+  typedef Bits<T> type __attribute__((vector_size(RLSV_VECTOR_BYTES)));
+};
+template <typename T>
+using UnsignedBits = typename UnsignedBitsOf<T>::type;
+
 template <typename T>
 RLSV_INLINE void greater(const Vec<T>& first, const Vec<T>& second, Vec<T>& result) {
   result = first > second ? first : second;
@@ -25,7 +33,8 @@ RLSV_INLINE void exp2_uncapped(const Vec<T>& x, T lowest, Vec<T>& power) {
   const Vec<T> r = x - (magic - Rounding<T>::kMagic);
   Vec<T> fraction;
   octave_power(r, fraction, T(0));
-  const Mask<T> bits = (Mask<T>)fraction + ((Mask<T>)magic << Exponent<T>::kShift);
+  const UnsignedBits<T> bits =
+      (UnsignedBits<T>)fraction + ((UnsignedBits<T>)magic << Exponent<T>::kShift);
   power = x < lowest ? Vec<T>{} : (Vec<T>)bits;
 }
 
@@ -38,9 +47,9 @@ RLSV_INLINE void exp2(const Vec<T>& x, T lowest, Vec<T>& power) {
 // log2 x for normal positive x; -inf for smaller ones and 0.
 template <typename T>
 RLSV_INLINE void log2(const Vec<T>& x, Vec<T>& logarithm) {
-  const Mask<T> bits = (Mask<T>)x;
-  const Mask<T> exponent = (bits - Exponent<T>::kRootHalf) >> Exponent<T>::kShift;
-  const Vec<T> m = (Vec<T>)(bits - (exponent << Exponent<T>::kShift));
+  const UnsignedBits<T> bits = (UnsignedBits<T>)x;
+  const Mask<T> exponent = (Mask<T>)(bits - Exponent<T>::kRootHalf) >> Exponent<T>::kShift;
+  const Vec<T> m = (Vec<T>)(bits - ((UnsignedBits<T>)exponent << Exponent<T>::kShift));
   const Vec<T> whole = (Vec<T>)(exponent + Exponent<T>::kMagicBits) - Rounding<T>::kMagic;
   const Vec<T> s = (m - T(1)) / (m + T(1));
   Vec<T> fraction;

@@ -16,7 +16,7 @@ from tqdm import tqdm
 import rlsv_fast
 from rlsv_fast import data
 from rlsv_fast._library import has_cuda_kernels
-from rlsv_fast.errors import InputError
+from rlsv_fast.errors import InputError, printable
 from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training import Config
 
@@ -64,7 +64,7 @@ def progress_bar(
     with tqdm(total=total, unit=unit, leave=False, disable=options.quiet or None) as bar:
 
         def move(done: int, total: int, name: str) -> None:
-            bar.set_postfix_str(name[:40], refresh=False)
+            bar.set_postfix_str(printable(name[:40]), refresh=False)
             bar.update(done - bar.n)
 
         yield move
@@ -149,4 +149,4 @@ def must_be_new(path: Path, remedy: str) -> None:
 def say(options: Namespace, text: str) -> None:
     """Tell what is going on, on standard error; standard output is for results."""
     if not options.quiet:
-        tqdm.write(text, file=sys.stderr)  # above a progress bar, not into it
+        tqdm.write(printable(text), file=sys.stderr)  # above a progress bar, not into it

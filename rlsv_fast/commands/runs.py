@@ -20,7 +20,7 @@ from rlsv_fast.commands.common import (
     progress_bar,
     say,
 )
-from rlsv_fast.errors import InputError, MissingPackage, require
+from rlsv_fast.errors import InputError, MissingPackage, printable, require
 from rlsv_fast.processes import ALONE, Processes, joined
 from rlsv_fast.training import Config
 
@@ -161,7 +161,8 @@ def evaluate_run(
         return found
     settings = {"run": training.flatten(config), "step": step}
     evaluation.write_json(found, target, commit=commit(), settings=settings)
-    print(evaluation.format_table(found))
+    for line in evaluation.format_table(found).splitlines():
+        print(printable(line))  # notes hold names of tracks
     return found
 
 

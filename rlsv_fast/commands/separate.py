@@ -13,8 +13,9 @@ import torch
 
 from rlsv_fast import data, evaluation, ops, training
 from rlsv_fast.commands.common import chosen_device, must_be_new, say
-from rlsv_fast.data.tracks import FloatArray, assemble, check_samples, resample
-from rlsv_fast.errors import InputError
+from rlsv_fast.data.sound import FloatArray, check_samples, read_audio
+from rlsv_fast.data.tracks import assemble, resample
+from rlsv_fast.errors import InputError, printable
 
 
 def separate(options: Namespace) -> None:
@@ -38,7 +39,8 @@ def separate(options: Namespace) -> None:
     references = (audio.voice, audio.accompaniment)
     for target, estimate, reference in zip(targets.values(), estimates, references, strict=True):
         after, before = (_si_sdr(signal, reference) for signal in (estimate, audio.mixture))
-        print(f"{target}: SI-SDR {after:.1f} dB, unprocessed mixture {before:.1f} dB")
+        shown = printable(str(target))
+        print(f"{shown}: SI-SDR {after:.1f} dB, unprocessed mixture {before:.1f} dB")
     say(options, "the mask is an oracle's: it was made from the true sources")
 
 
@@ -49,10 +51,10 @@ def _write(signals: Mapping[Path, FloatArray], sample_rate: int) -> None:
         for path, signal in signals.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                # float samples: a mask can lift a peak above full scale, which integers would clip
-                soundfile.write(
-                    str(temporary[path]), signal, sample_rate, subtype="FLOAT", format="WAV"
-                )
+                # an open file: soundfile cannot take every name. Float samples: a mask can lift a
+                # peak above full scale, which integers would clip
+                with temporary[path].open("xb") as file:
+                    soundfile.write(file, signal, sample_rate, subtype="FLOAT", format="WAV")
             except soundfile.SoundFileError as error:
                 reason = getattr(error, "error_string", None) or error
                 raise InputError(f"{path}: cannot be written ({reason})") from error
@@ -96,14 +98,9 @@ def _known_sources(options: Namespace, sample_rate: int) -> data.TrackAudio:
 
 def _read_mono(path: Path, rate: int) -> tuple[FloatArray, int]:
     """Mono samples and rate of a file, which must be `rate` unless that is 0."""
-    try:
-        samples, found = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        reason = getattr(error, "error_string", None) or error
-        raise InputError(f"{path}: cannot be read as audio ({reason})") from error
+    mono, found = read_audio(path, mono=True)
     if rate and found != rate:
         raise InputError(f"{path}: {found} Hz, but the mixture has {rate} Hz; use one rate")
-    mono = samples.mean(axis=1, dtype=np.float32)
     check_samples(mono, str(path))
     return mono, found
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlsv_fast.data.tracks import FloatArray
+from rlsv_fast.data.sound import FloatArray
 from rlsv_fast.errors import InputError
 
 Batch: TypeAlias = tuple[Tensor, Tensor]

@@ -22,7 +22,8 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from rlsv_fast.data.tracks import AccompanimentRule, FloatArray, Track, load_track
+from rlsv_fast.data.sound import FloatArray
+from rlsv_fast.data.tracks import AccompanimentRule, Track, load_track
 from rlsv_fast.errors import InputError
 
 FORMAT_VERSION = 1

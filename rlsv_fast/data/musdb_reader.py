@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from rlsv_fast.data.sound import FloatArray, check_samples
 from rlsv_fast.data.tracks import (
     AccompanimentRule,
-    FloatArray,
     Subset,
     TrackAudio,
     assemble,
-    check_samples,
     resample,
 )
 from rlsv_fast.errors import InputError, MissingPackage, require

@@ -20,7 +20,7 @@ from rlsv_fast.data.audio import (
     sent,
 )
 from rlsv_fast.data.cache import PreparedTrack
-from rlsv_fast.data.tracks import FloatArray
+from rlsv_fast.data.sound import FloatArray
 from rlsv_fast.errors import InputError
 
 SILENCE_PEAK = 1e-4

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rlsv_fast.data.sound import check_rate
 from rlsv_fast.errors import InputError, require
+from rlsv_fast.files import opened
 
 STREAM_ORDER = ("mixture", "drums", "bass", "other", "vocals")
 
@@ -29,7 +32,12 @@ def read_stem_file(path: Path) -> tuple[dict[str, npt.NDArray[np.float32]], int]
     """
     av = require("av", extra="stems", purpose="read .stem.mp4 files")
     try:
-        with av.open(str(path)) as container:
+        # by descriptor: PyAV would wait for a pipe, and cannot take every file name
+        with (
+            opened(path) as handle,
+            os.fdopen(handle, "rb", closefd=False) as file,
+            av.open(file) as container,
+        ):
             streams = container.streams.audio
             if len(streams) != len(STREAM_ORDER):
                 raise InputError(
@@ -39,12 +47,14 @@ def read_stem_file(path: Path) -> tuple[dict[str, npt.NDArray[np.float32]], int]
             rates = {int(stream.rate) for stream in streams}
             if len(rates) != 1:
                 raise InputError(f"{path}: streams of different rates {sorted(rates)} Hz")
+            rate = rates.pop()
+            check_rate(rate, path)
             decoded = _decode(av, container, streams)
     except (av.FFmpegError, OSError) as error:
         raise InputError(
             f"{path}: cannot be decoded ({error.strerror}); replace or remove it"
         ) from error
-    return dict(zip(STREAM_ORDER, decoded, strict=True)), rates.pop()
+    return dict(zip(STREAM_ORDER, decoded, strict=True)), rate
 
 
 def _decode(av: Any, container: Any, streams: Any) -> list[npt.NDArray[np.float32]]:

@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-import soundfile
 
+from rlsv_fast.data.sound import FloatArray, check_samples, read_audio
 from rlsv_fast.data.stems import read_stem_file
 from rlsv_fast.errors import InputError, require
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 AccompanimentRule: TypeAlias = Literal["stems", "difference"]
 Subset: TypeAlias = Literal["train", "test"]
 
@@ -42,7 +40,8 @@ class Track:
     """Where one recording lies.
 
     Attributes:
-        name: folder name, or file name without its suffix; unique within a subset.
+        name: folder name, or file name without its suffix, as text (bytes that are not UTF-8 as
+            escapes); unique within a subset.
         path: the folder or the file.
         kind: ``"folder"``, ``"stem"`` (.stem.mp4) or ``"two-channel"``.
         files: the files that are decoded, sorted.
@@ -184,19 +183,6 @@ def resample(audio: TrackAudio, rate: int, sample_rate: int, source: str) -> Tra
     return TrackAudio(mixture=mixture, voice=voice, accompaniment=background)
 
 
-def check_samples(samples: FloatArray, source: str) -> None:
-    """Raise InputError where decoded audio is empty or holds NaN or infinity."""
-    if samples.size == 0:
-        raise InputError(f"{source}: holds no samples; replace or remove it")
-    # A sum is finite iff every sample is (float32 audio cannot overflow float64), and needs no
-    # temporary of the size of the track.
-    if not np.isfinite(samples.sum(dtype=np.float64)):
-        position = int(np.flatnonzero(~np.isfinite(samples))[0])
-        raise InputError(
-            f"{source}: sample {position} is {samples[position]}; repair the file or export it anew"
-        )
-
-
 def _subset_folder(root: Path | None, subset: Subset) -> Path:
     if subset not in ("train", "test"):
         raise InputError(f"subset must be 'train' or 'test', got '{subset}'")
@@ -226,12 +212,17 @@ def _as_track(entry: Path) -> Track | None:
     lower = entry.name.lower()
     if entry.is_dir():
         files = tuple(_stem_files(entry).values())
-        return Track(entry.name, entry, "folder", files)
+        return Track(_as_text(entry.name), entry, "folder", files)
     if lower.endswith(".stem.mp4"):
-        return Track(entry.name[: -len(".stem.mp4")], entry, "stem", (entry,))
+        return Track(_as_text(entry.name[: -len(".stem.mp4")]), entry, "stem", (entry,))
     if entry.suffix.lower() in AUDIO_SUFFIXES:
-        return Track(entry.stem, entry, "two-channel", (entry,))
+        return Track(_as_text(entry.stem), entry, "two-channel", (entry,))
     return None
+
+
+def _as_text(name: str) -> str:
+    """A file's name as text that can be stored, drawn and printed: names are bytes on a disk."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _stem_files(folder: Path) -> dict[str, Path]:
@@ -255,21 +246,20 @@ def _read_folder(track: Track) -> tuple[dict[str, FloatArray], int]:
     stems: dict[str, FloatArray] = {}
     rate = 0
     for path in track.files:
-        samples, file_rate = _read_audio(path)
+        mono, file_rate = read_audio(path, mono=True)
         if stems and file_rate != rate:
             raise InputError(
                 f"{path}: {file_rate} Hz, but {track.files[0].name} of the same track has {rate} "
                 "Hz; bring all stems to one rate"
             )
         rate = file_rate
-        mono = samples.mean(axis=1, dtype=np.float32)
         check_samples(mono, str(path))
         stems[path.stem.lower()] = mono
     return stems, rate
 
 
 def _read_two_channel(path: Path) -> tuple[dict[str, FloatArray], int]:
-    samples, rate = _read_audio(path)
+    samples, rate = read_audio(path)
     if samples.shape[1] != 2:
         raise InputError(
             f"{path}: {samples.shape[1]} channel(s); a track that is one file has two, left "
@@ -282,25 +272,6 @@ def _read_two_channel(path: Path) -> tuple[dict[str, FloatArray], int]:
     for name, channel in stems.items():
         check_samples(channel, f"{path} ({name})")
     return stems, rate
-
-
-def _read_audio(path: Path) -> tuple[FloatArray, int]:
-    """Samples (frames, channels) and rate of a wav or flac file; integers are scaled to ±1."""
-    remedy = "replace or remove it"
-    try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: empty file (0 bytes); {remedy}")
-        with soundfile.SoundFile(str(path)) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            rate, frames = int(file.samplerate), int(file.frames)
-    except (OSError, soundfile.SoundFileError) as error:
-        reason = getattr(error, "error_string", None) or error
-        raise InputError(f"{path}: cannot be read as audio ({reason}); {remedy}") from error
-    if len(samples) != frames:
-        raise InputError(
-            f"{path}: truncated, {len(samples)} of {frames} samples are there; {remedy}"
-        )
-    return samples, rate
 
 
 def _equal_lengths(stems: Mapping[str, FloatArray], source: str) -> dict[str, FloatArray]:

@@ -31,8 +31,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from rlsv_fast.errors import InputError
+from rlsv_fast.files import read_bytes
 
 SCHEMA_VERSION = 1
+
+_MAX_BYTES = 256 << 20  # some hundred times what MUSDB18's 50 test tracks make
 
 Values: TypeAlias = dict[str, dict[str, float]]
 
@@ -150,8 +153,8 @@ def read_json(path: Path) -> Evaluation:
         InputError: the file cannot be read or is no evaluation of this schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(read_bytes(path, _MAX_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # InputError is a ValueError, too
         raise InputError(f"cannot read the evaluation '{path}': {error}; evaluate again") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
@@ -159,23 +162,44 @@ def read_json(path: Path) -> Evaluation:
             f"'{path}' has the schema version {version}, expected {SCHEMA_VERSION}; evaluate again"
         )
     try:
-        summary = {
-            method: {quantity: Statistics(**_floats(values)) for quantity, values in found.items()}
-            for method, found in data["summary"].items()
-        }
-        segments = [
-            Segment(
-                row["track"],
-                row["start"],
-                {method: _floats(values) for method, values in row["values"].items()},
-            )
-            for row in data["segments"]
-        ]
-        return Evaluation(
-            data["settings"], summary, segments, data["silent_segments"], data["notes"]
-        )
-    except (AttributeError, KeyError, TypeError) as error:
+        return _evaluation(data)
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"'{path}' is no whole evaluation ({error}); evaluate again") from error
+
+
+def _evaluation(data: dict[str, Any]) -> Evaluation:
+    """The object of a file, every part of which is looked at: it may come from anywhere."""
+    summary = {
+        str(method): {quantity: _statistics_of(values) for quantity, values in found.items()}
+        for method, found in data["summary"].items()
+    }
+    segments = [
+        Segment(
+            str(row["track"]),
+            _number(row["start"]),
+            {
+                method: {quantity: _number(value) for quantity, value in values.items()}
+                for method, values in row["values"].items()
+            },
+        )
+        for row in data["segments"]
+    ]
+    notes = [str(note) for note in data["notes"]]
+    settings = {str(key): value for key, value in data["settings"].items()}
+    return Evaluation(settings, summary, segments, int(data["silent_segments"]), notes)
+
+
+def _statistics_of(values: Mapping[str, Any]) -> Statistics:
+    mean, median, std = (_number(values[name]) for name in ("mean", "median", "std"))
+    return Statistics(mean, median, std, int(values["count"]), int(values["excluded"]))
+
+
+def _number(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:40]!r} where a number belongs")
+    return float(value)
 
 
 def _plain(value: Any) -> Any:
@@ -187,10 +211,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
-
-
-def _floats(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in values.items()}
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -52,7 +52,8 @@ def load_original_state(
             ``conv_dec.weight``.
 
     Raises:
-        InputError: a key is missing, not expected, or of another shape; all of them are named.
+        InputError: a key is missing, not expected, of another shape, or no tensor of finite
+            numbers; all of them are named.
     """
     encoder, decoder = model.encoder, model.decoder
     encoder_names = _names(_ENCODERS, encoder)
@@ -83,6 +84,8 @@ def _matched(
     part: nn.Module, names: Mapping[str, str], state: Mapping[str, Tensor], title: str
 ) -> dict[str, Tensor]:
     """The values by our names and in our shapes, without the sizes of 1 that files have."""
+    if not isinstance(state, Mapping):
+        raise InputError(f"{title} must be a dictionary of tensors, got {type(state).__name__}")
     problems = [f"missing key '{key}'" for key in names if key not in state]
     problems += [f"unexpected key '{key}'" for key in state if key not in names]
     values = {}
@@ -91,12 +94,22 @@ def _matched(
             continue
         wanted = getattr(part, name).shape
         expected = tuple(wanted) if len(wanted) == 3 else (wanted[0], 1, *(wanted[1:] or (1,)))
-        if tuple(state[key].shape) != expected:
-            problems.append(
-                f"key '{key}' must have shape {expected}, got {tuple(state[key].shape)}"
-            )
+        problem = _problem(state[key], expected)
+        if problem:
+            problems.append(f"key '{key}' must {problem}")
         else:
             values[name] = state[key].reshape(wanted)
     if problems:
         raise InputError(f"{title} does not fit {type(part).__name__}: {'; '.join(problems)}")
     return values
+
+
+def _problem(value: object, expected: tuple[int, ...]) -> str:
+    """What a value of a file must do to be a parameter; empty if it is one."""
+    if not isinstance(value, Tensor):
+        return f"be a tensor, got {type(value).__name__}"
+    if tuple(value.shape) != expected:
+        return f"have shape {expected}, got {tuple(value.shape)}"
+    if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
+        return f"hold real numbers, got {value.dtype} {value.layout} on {value.device}"
+    return "" if bool(value.isfinite().all()) else "be finite"

@@ -14,10 +14,12 @@ def floating(op: str, name: str, tensor: Tensor) -> Tensor:
     """Return a float32 or float64 tensor; half types are upcast to float32.
 
     Raises:
-        TypeError: not a tensor, or not of a floating type.
+        TypeError: not a tensor, or sparse, or not of a floating type.
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {tensor.layout}")
     if tensor.dtype in _FULL:
         return tensor
     if tensor.dtype in _HALF:

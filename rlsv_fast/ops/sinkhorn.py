@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlsv_fast._library import differentiable, fake, raw
+from rlsv_fast._library import differentiable, fake, raw, readable
 from rlsv_fast.ops._sinkhorn_problem import make_problem, warn_if_unfinished
 
 
@@ -70,7 +70,9 @@ def _backward(
     return (by_cost.sum_to_size(cost.shape), *others, *(None,) * 5)
 
 
-# Returns (distance, plan, f, g, iterations, error), of which the plan is differentiable.
+# Returns (distance, plan, f, g, iterations, error); without gradients.
+solve = readable("Sinkhorn", lambda *inputs: raw._sinkhorn_forward(*inputs))
+# The same; the plan is differentiable.
 _plan = differentiable(
     "SinkhornPlan",
     lambda *inputs: raw._sinkhorn_forward(*inputs),
@@ -140,7 +142,7 @@ def sinkhorn(
     arguments = (row_marginal, column_marginal, initial_f, max_iterations, tolerance, symmetric)
     with torch.no_grad():
         problem = make_problem("sinkhorn", cost, epsilon, *arguments)
-        _, _, f, g, iterations, error = raw._sinkhorn_forward(*problem[:8], False)
+        _, _, f, g, iterations, error = solve(*problem[:8], False)
     warn_if_unfinished("sinkhorn", problem.tolerance, error)
     result = SinkhornResult(f, g, iterations, error)
     return result if problem.batched else SinkhornResult(*(field[0] for field in result))

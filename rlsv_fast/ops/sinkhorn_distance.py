@@ -10,6 +10,7 @@ from torch import Tensor
 from rlsv_fast._library import differentiable, fake, raw
 from rlsv_fast.ops import _check
 from rlsv_fast.ops._sinkhorn_problem import make_problem, warn_if_unfinished
+from rlsv_fast.ops.sinkhorn import solve
 
 
 @fake("_sinkhorn_distance")
@@ -152,7 +153,7 @@ def sinkhorn_distance(
         distance, _, _ = _unrolled(*leaves, problem.max_iterations)
     else:
         if not problem.needs_gradient():
-            distance, *_, error = raw._sinkhorn_forward(*problem[:8], False)
+            distance, *_, error = solve(*problem[:8], False)
         elif gradient == "envelope":
             distance, *_, error = _envelope(*problem[:8], True)
         else:

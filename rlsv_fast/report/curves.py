@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -19,26 +18,37 @@ _PANELS = (
     ("representation", "Representation", "loss, before weighting", STFT),
 )
 
+_LARGEST = 1e100
+"""What can be drawn: axes are linear, with margins, in float64."""
+
 
 def read_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Array, Array]]:
     """Collect steps and values of each loss from the records of a run log.
 
-    Records without the step or the value, and values that are not finite, are left out.
+    Records without the step or the value, and values that cannot be drawn, are left out.
     """
-    curves: dict[str, tuple[list[int], list[float]]] = {name: ([], []) for name, *_ in _PANELS}
+    curves: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name, *_ in _PANELS}
     for record in records:
-        if record.get("kind") != "step" or not isinstance(record.get("step"), int):
+        step = _number(record.get("step"))
+        if record.get("kind") != "step" or step is None:
             continue
         for name, (steps, values) in curves.items():
-            value = record.get(name)
-            if isinstance(value, int | float) and math.isfinite(value):
-                steps.append(record["step"])
+            value = _number(record.get(name))
+            if value is not None:
+                steps.append(step)
                 values.append(value)
     return {
         name: (np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64))
         for name, (steps, values) in curves.items()
         if steps and any(value != 0 for value in values)
     }
+
+
+def _number(value: object) -> float | None:
+    """A finite number, or None for anything else that a log may hold."""
+    if not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        return None
+    return float(value)
 
 
 def smoothed(values: Array) -> Array:

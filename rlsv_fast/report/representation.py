@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from rlsv_fast.report.style import COLOUR_MAP, hertz, new_figure, style
+from rlsv_fast.report.style import COLOUR_MAP, hertz, new_figure, plain, style
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -44,7 +44,7 @@ def representation_figure(
     extent = (start, start + frames * hop / sample_rate, -0.5, components - 0.5)
     with style():
         title = "Representation of a mixture and its sources"
-        figure = new_figure(13, 6, f"{title} — {name}" if name else title)
+        figure = new_figure(13, 6, f"{title} — {plain(name)}" if name else title)
         axes = figure.subplots(1, 3, sharey=True)
         drawn = None
         for axis, image, label in zip(

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rlsv_fast.errors import require
+from rlsv_fast.errors import printable, require
 
 INK = "#1f2430"
 MUTED = "#6b7280"
@@ -59,6 +59,11 @@ def style() -> Iterator[None]:
     matplotlib = _matplotlib()
     with matplotlib.rc_context(_STYLE):
         yield
+
+
+def plain(name: str) -> str:
+    """A file's name as the text of a figure: no mathematics, nothing that has no glyph at all."""
+    return printable(name).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float, title: str) -> Any:

@@ -1,0 +1,372 @@
+"""One call of one operator, drawn from a seed: arguments, and what is documented to come of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from fuzz.tensors import FLOATS, LAYOUTS, NOT_FLOATS, TAME, TINY, WILD, Watched, watched
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Call:
+    """A drawn call.
+
+    Attributes:
+        op: name of the operator.
+        arguments: all by name; those that are watched hold tensors.
+        watched: every tensor that was made, with its memory.
+        shapes: documented shapes of the outputs, None where the call may be refused.
+        lenient: whether the call may be refused though its shapes fit.
+        tame: values for which results and gradients must be finite.
+        what: how it was made, for the report of a failure.
+    """
+
+    op: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    watched: list[Watched] = field(default_factory=list)
+    shapes: tuple[Shape, ...] | None = ()
+    lenient: bool = False
+    tame: bool = True
+    what: list[str] = field(default_factory=list)
+
+    def leaves(self) -> list[Tensor]:
+        """The distinct tensors that require gradients."""
+        found: dict[int, Tensor] = {}
+        for value in self.arguments.values():
+            if isinstance(value, Tensor) and value.requires_grad:
+                found[id(value)] = value
+        return list(found.values())
+
+
+class Draw:
+    """What the calls of one case are drawn with."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.dtype = FLOATS[int(self.random.choice(4, p=[0.5, 0.3, 0.1, 0.1]))]
+        wild = self.random.random()
+        self.kinds = TAME if wild < 0.6 else TINY if wild < 0.7 else (*TAME, *TINY, *WILD)
+
+    def size(self, most: int = 24) -> int:
+        """0, 1, odd, around vector widths, or moderate."""
+        special = (0, 1, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65)
+        if self.random.random() < 0.6:
+            return min(int(self.random.choice(special)), 3 * most)
+        return int(self.random.integers(0, most + 1))
+
+    def sizes(self, *most: int) -> Shape:
+        return tuple(self.size(one) for one in most)
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        return options[int(self.random.integers(len(options)))]
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.random.random() < probability)
+
+    def tensor(
+        self,
+        call: Call,
+        name: str,
+        shape: Sequence[int],
+        kinds: Sequence[str] | None = None,
+        data: Tensor | None = None,
+    ) -> Tensor:
+        """An argument of the case's dtype, in any layout, perhaps with a gradient."""
+        kind = self.pick(kinds or self.kinds)
+        layout = self.pick(LAYOUTS)
+        made = watched(self.random, shape, kind=kind, dtype=self.dtype, layout=layout, data=data)
+        if data is None and kind not in TAME:
+            call.tame = False
+        call.what.append(f"{name}: {tuple(shape)} {kind} {layout} {self.dtype}")
+        tensor = made.tensor
+        if self.chance(0.7):
+            tensor = tensor.detach().requires_grad_()
+        call.watched.append(made)
+        call.arguments[name] = tensor
+        return tensor
+
+
+def _modulated_cosines(draw: Draw, call: Call) -> None:
+    components, taps = draw.sizes(40, 60)
+    draw.tensor(call, "frequency", (components,))
+    draw.tensor(call, "phase", (components,))
+    draw.tensor(call, "modulator", (draw.pick((components, 1)), taps))
+    call.arguments.update(power=draw.pick((1, 2)), sort=draw.pick((True, False)))
+    call.shapes = ((components, taps), (components,))
+
+
+def _frame_convolution(draw: Draw, call: Call) -> None:
+    batch, frames, channels = draw.sizes(4, 30, 8)
+    outputs, taps, count = draw.size(8), max(draw.size(8), 1), draw.size(40)
+    draw.tensor(call, "frames", (batch, frames, channels))
+    draw.tensor(call, "weight", (outputs, taps, channels))
+    dilation = draw.pick((1, 1, 2, 3, 10, -1, -2, 1000))
+    offset = draw.pick((0, 0, 1, 5, -3, 40, -40, 2**31, -(2**35)))
+    call.arguments.update(count=count, dilation=dilation, offset=offset)
+    call.shapes = ((batch, count, outputs),)
+
+
+def _representation(draw: Draw, call: Call, *, positive: bool) -> Shape:
+    shape = draw.sizes(4, 24, 30)
+    tame = draw.kinds is TAME
+    kinds = ("positive", "zeros", "ones", "one-hot") if positive and tame else None
+    draw.tensor(call, "representation", shape, kinds)
+    call.tame = tame or (call.tame and not positive)
+    return shape
+
+
+def _frame_distance(draw: Draw, call: Call) -> None:
+    normalize = draw.pick((None, "features", "time"))
+    batch, _, frames = _representation(draw, call, positive=normalize is not None)
+    reduce = draw.pick(("none", "mean"))
+    call.arguments.update(p=draw.pick((1, 2)), normalize=normalize, reduce=reduce)
+    call.shapes = ((frames, frames) if reduce == "mean" else (batch, frames, frames),)
+    if reduce == "mean" and batch == 0:
+        call.shapes = None
+
+
+def _sinkhorn_loss(draw: Draw, call: Call) -> None:
+    normalize = draw.pick((None, "features", "time"))
+    batch, _, frames = _representation(draw, call, positive=normalize is not None)
+    reduce = draw.pick(("none", "mean"))
+    call.arguments.update(p=draw.pick((1, 2)), normalize=normalize, reduce=reduce)
+    call.arguments.update(epsilon=_epsilon(draw, call), **_stopping(draw, call))
+    call.shapes = (() if reduce == "mean" else (batch,),)
+    if frames == 0 or (reduce == "mean" and batch == 0):
+        call.shapes = None
+
+
+def _total_variation(draw: Draw, call: Call) -> None:
+    batch, *_ = _representation(draw, call, positive=False)
+    norm = draw.pick((1, 2))
+    call.arguments.update(norm=norm)
+    call.shapes = ((batch,) if norm == 1 else (),)
+
+
+def _frames(draw: Draw, call: Call) -> None:
+    batch, samples, count = draw.sizes(4, 90, 20)
+    taps = max(draw.size(40), 1)
+    draw.tensor(call, "signal", (batch, samples))
+    call.arguments.update(
+        hop=draw.pick((1, 2, 3, 7, 100, 2**40)), kernel_size=taps, count=count, offset=_shift(draw)
+    )
+    call.shapes = ((batch, count, taps),)
+
+
+def _overlap_add(draw: Draw, call: Call) -> None:
+    batch, count, taps, length = draw.sizes(4, 20, 40, 90)
+    draw.tensor(call, "frames", (batch, count, taps))
+    hop = draw.pick((1, 2, 3, 7, 100, 2**40))
+    call.arguments.update(hop=hop, length=length, offset=_shift(draw))
+    call.shapes = ((batch, length),)
+
+
+def _shift(draw: Draw) -> int:
+    return int(draw.pick((0, 0, 1, 3, -2, 17, 50, -50, 2**31, -(2**31), 2**40, -(2**40))))
+
+
+def _pair(draw: Draw, call: Call) -> int:
+    shape = draw.sizes(5, 80)
+    estimate = draw.tensor(call, "estimate", shape)
+    if draw.chance(0.15):
+        call.arguments["target"] = estimate
+        call.what.append("target is estimate")
+    else:
+        draw.tensor(call, "target", shape)
+    return shape[0]
+
+
+def _neg_snr(draw: Draw, call: Call) -> None:
+    batch = _pair(draw, call)
+    reduce = draw.pick(("item", "batch"))
+    call.arguments.update(reduce=reduce)
+    call.shapes = ((batch,) if reduce == "item" else (),)
+
+
+def _si_sdr(draw: Draw, call: Call) -> None:
+    call.shapes = ((_pair(draw, call),),)
+
+
+def _epsilon(draw: Draw, call: Call) -> float:
+    epsilon = float(draw.pick((0.5, 0.5, 0.1, 2.0, 30.0, 1e-2, 1e-4, 1e6, 1e-30, 1e30)))
+    call.tame = call.tame and 1e-3 <= epsilon <= 1e3
+    return epsilon
+
+
+def _stopping(draw: Draw, call: Call) -> dict[str, Any]:
+    iterations = draw.pick((0, 1, 2, 5, 50, 300))
+    call.tame = call.tame and iterations > 0  # the plan of the starting point may be anything
+    return {
+        "max_iterations": iterations,
+        "tolerance": draw.pick((0, 0.0, 1e-6, 1e-3, 1.0, math.inf)),
+    }
+
+
+def _problem(draw: Draw, call: Call, *, divergence: bool = False) -> tuple[Shape, int, int, bool]:
+    """A transport problem; returns its batch shape, its sizes, and whether it must be accepted."""
+    rows, columns = max(draw.size(30), 1), max(draw.size(30), 1)
+    symmetric = not divergence and draw.chance(0.35)
+    columns = rows if symmetric else columns
+    batch: Shape = draw.pick(((), (draw.size(4),)))
+    kinds = ("positive", "zeros", "ones") if draw.kinds is TAME else None
+    data = None
+    if symmetric and draw.kinds is TAME and draw.chance(0.8):
+        data = torch.from_numpy(draw.random.random((*batch, rows, rows)))
+        data = (data + data.mT) * (1 - torch.eye(rows))
+    draw.tensor(call, "cost", (*batch, rows, columns), kinds, data)
+    call.tame = call.tame and (not symmetric or data is not None)  # a promise that is kept
+    if draw.chance(0.2):
+        epsilons = 10 ** draw.random.uniform(-1.5, 1, batch)
+        draw.tensor(call, "epsilon", batch, ("ones",), torch.as_tensor(epsilons))
+    else:
+        call.arguments["epsilon"] = _epsilon(draw, call)
+    call.arguments.update(_stopping(draw, call))
+    if not divergence:
+        call.arguments["symmetric"] = True if symmetric else draw.pick((None, False))
+    if draw.chance(0.4):
+        _marginals(draw, call, batch, rows, columns, symmetric)
+    return batch, rows, columns, True
+
+
+def _marginals(
+    draw: Draw, call: Call, batch: Shape, rows: int, columns: int, symmetric: bool
+) -> None:
+    """Marginals of one mass, some with zero weights."""
+    shape = draw.pick((batch, ()))
+    for name, size in (("row_marginal", rows), ("column_marginal", columns)):
+        weights = torch.from_numpy(draw.random.random((*shape, size)) + 0.01)
+        if size > 1 and draw.chance(0.3):
+            weights[..., 0] = 0
+        weights = weights / weights.sum(-1, keepdim=True)
+        call.lenient = call.lenient or draw.dtype in FLOATS[2:]  # masses that rounding makes unlike
+        tensor = draw.tensor(call, name, (*shape, size), ("ones",), weights)
+        if symmetric:
+            call.arguments["column_marginal"] = tensor
+            return
+
+
+def _potentials(draw: Draw, call: Call, batch: Shape, rows: int) -> None:
+    if draw.chance(0.15):
+        draw.tensor(call, "initial_f", (*batch, rows), ("normal", "zeros"))
+
+
+def _sinkhorn(draw: Draw, call: Call) -> None:
+    batch, rows, columns, _ = _problem(draw, call)
+    _potentials(draw, call, batch, rows)
+    call.shapes = ((*batch, rows), (*batch, columns), batch, batch)
+
+
+def _sinkhorn_plan(draw: Draw, call: Call) -> None:
+    batch, rows, columns, _ = _problem(draw, call)
+    _potentials(draw, call, batch, rows)
+    call.shapes = ((*batch, rows, columns),)
+
+
+def _sinkhorn_distance(draw: Draw, call: Call) -> None:
+    batch, rows, _, _ = _problem(draw, call)
+    gradient = draw.pick(("implicit", "implicit", "unrolled", "envelope"))
+    call.arguments["gradient"] = gradient
+    if gradient != "unrolled":
+        _potentials(draw, call, batch, rows)
+    call.shapes = (batch,)
+
+
+def _sinkhorn_divergence(draw: Draw, call: Call) -> None:
+    batch, rows, columns, _ = _problem(draw, call, divergence=True)
+    for name, size in (("row_cost", rows), ("column_cost", columns)):
+        if rows == columns and draw.chance(0.2):
+            call.arguments[name] = call.arguments["cost"]
+            call.what.append(f"{name} is cost")
+            call.tame = False
+            continue
+        data = torch.from_numpy(draw.random.random((*batch, size, size)))
+        data = (data + data.mT) * (1 - torch.eye(size))
+        draw.tensor(call, name, (*batch, size, size), ("ones",), data)
+    call.shapes = (batch,)
+
+
+OPERATORS: dict[str, Callable[[Draw, Call], None]] = {
+    "frame_convolution": _frame_convolution,
+    "frame_distance": _frame_distance,
+    "frames": _frames,
+    "modulated_cosines": _modulated_cosines,
+    "neg_snr": _neg_snr,
+    "overlap_add": _overlap_add,
+    "si_sdr": _si_sdr,
+    "sinkhorn": _sinkhorn,
+    "sinkhorn_distance": _sinkhorn_distance,
+    "sinkhorn_divergence": _sinkhorn_divergence,
+    "sinkhorn_loss": _sinkhorn_loss,
+    "sinkhorn_plan": _sinkhorn_plan,
+    "total_variation": _total_variation,
+}
+
+SIZES_OF_ABSURDITY = (-1, -(2**40), 2**31, 2**40, 2**41, 2**62, 2**64, 10**30)
+ABSURD: tuple[Any, ...] = (
+    *SIZES_OF_ABSURDITY,
+    *(0, 1, 3, True, 1.5, math.nan, math.inf, -math.inf, -0.0, 1e308, 5e-324),
+    *(None, "", "features", "zzz", "1", b"x", (), [1, 2], {}, object, 1 + 2j, slice(None)),
+)
+
+
+def draw_call(seed: int, op: str | None = None) -> Call:
+    """The call of a seed; a third of them have an argument that does not belong there."""
+    draw = Draw(seed)
+    name = op or draw.pick(tuple(OPERATORS))
+    call = Call(name)
+    OPERATORS[name](draw, call)
+    if draw.chance(0.33):
+        _spoil(draw, call)
+    return call
+
+
+def _spoil(draw: Draw, call: Call) -> None:
+    """Put something else in the place of one argument."""
+    # masses that rounding makes unlike never meet, for as many iterations as are allowed
+    names = [name for name in call.arguments if name != "max_iterations" or not call.lenient]
+    name = draw.pick(names)
+    old = call.arguments[name]
+    if isinstance(old, Tensor) and draw.chance(0.8):
+        call.arguments[name] = _other_tensor(draw, old)
+    else:
+        call.arguments[name] = draw.pick(ABSURD)
+    shown = call.arguments[name]
+    if isinstance(shown, Tensor):
+        shown = f"{tuple(shown.shape)} {shown.dtype} {shown.device} {shown.layout}"
+    call.what.append(f"spoilt {name} = {shown!r}"[:200])
+    call.shapes, call.tame = None, False
+
+
+def _other_tensor(draw: Draw, old: Tensor) -> Any:
+    """A tensor (or nearly one) like another one, but for one property."""
+    plain = old.detach()
+    shape = list(old.shape)
+    kind = int(draw.random.integers(10))
+    if kind == 0:
+        return plain.to(draw.pick(NOT_FLOATS))
+    if kind == 1:
+        return plain.to(draw.pick(FLOATS))  # perhaps unlike the others
+    if kind == 2 and shape:
+        shape[int(draw.random.integers(len(shape)))] += draw.pick((-1, 1, 2, 7))
+        return torch.rand([max(size, 0) for size in shape]).to(old.dtype)
+    if kind == 3:
+        return torch.rand([*shape, 1]).to(old.dtype)
+    if kind == 4 and shape:
+        return plain.sum(0)
+    if kind == 5:
+        return plain.to("meta")
+    if kind == 6:
+        return plain.to_sparse() if old.dtype in FLOATS[:2] and shape else None
+    if kind == 7:
+        return plain.float().resolve_neg().numpy()
+    if kind == 8:
+        return plain.float().tolist()
+    return torch.rand(draw.pick(((), (1,), (0,), (1, 1), (2, 3, 4, 5)))).to(old.dtype)
