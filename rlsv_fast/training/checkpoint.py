@@ -85,9 +85,16 @@ def load_run_config(run: Path) -> Config:
     """Read the settings of a run folder, or say that it is none."""
     if not run.is_dir():
         raise InputError(f"{run}: no such run folder")
-    if not (run / CONFIG).is_file():
+    path = run / CONFIG
+    if not path.is_file():
         raise InputError(f"{run}: not a run folder, it has no {CONFIG}")
-    return load_config(run / CONFIG)
+    try:
+        return load_config(path)
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        # settings that cannot go together, which only name each other
+        raise InputError(f"{path}: {error}") from error
 
 
 def load_model(model: Module, checkpoint: Checkpoint, config: Config) -> None:

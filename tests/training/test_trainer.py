@@ -251,6 +251,9 @@ def test_settings_that_are_not_the_runs_any_more_are_refused_or_told(
     with pytest.raises(InputError, match=r"config\.toml: says training\.noise = 0\.009.*0\.001"):
         train(damaged, [tiny.track()], run, resume=True)
     assert read_checkpoint(run).state == before.state
+    (run / "config.toml").write_text(text.replace("overlap = 1000", "overlap = 2000"))
+    with pytest.raises(InputError, match=r"config\.toml: data\.overlap = 2000 must be less than"):
+        load_run(run)
     (run / "config.toml").write_text(text)
     train(tiny.config("training.max_steps=3"), [tiny.track()], run, resume=True)
     assert "training.max_steps = 3 from here on, until now 2" in caplog.text
