@@ -35,7 +35,7 @@ def work(first: int, last: int, note: Path, *, limited: bool, seconds: float) ->
 
     substitute()
     import torch
-    from fuzz.calls import draw_call
+    from fuzz.drawn import draw_call
     from fuzz.judge import judge
 
     torch.set_num_threads(1)

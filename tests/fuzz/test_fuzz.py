@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuzz.calls import OPERATORS, draw_call
+from fuzz.calls import OPERATORS
+from fuzz.drawn import draw_call
 from fuzz.judge import judge
 from fuzz.run import supervise
 

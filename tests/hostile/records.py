@@ -16,6 +16,9 @@ from hostile.cases import SETTINGS, Call, Case, Place, train
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from rlsv_fast.report import write_report
+from rlsv_fast.training import load_run
+
 DEEP = 100_000
 BOMBS: dict[str, bytes] = {
     "nested lists": b"[" * DEEP + b"]" * DEEP,
@@ -113,22 +116,22 @@ def cases() -> Iterator[Case]:
         yield Case("settings", name, functools.partial(_config, made))
     for name, make in FILES.items():
         yield Case("settings", name, functools.partial(_odd_config, make))
-        yield Case(
-            "settings", f"of a run, {name}", functools.partial(_odd_member, "config.toml", make)
-        )
-        yield Case("state.json", name, functools.partial(_odd_member, "state.json", make), "either",
-                   "it is absent, the checkpoint is whole")  # fmt: skip
-        yield Case("log.jsonl", name, functools.partial(_odd_member, "log.jsonl", make), "either",
-                   "no log, no curves")  # fmt: skip
-        make_case = functools.partial(_odd_member, "checkpoint.safetensors", make)
-        yield Case("checkpoint", name, make_case)
+        for group, member, ends in (
+            ("settings", "config.toml", "refused"),
+            ("checkpoint", "checkpoint.safetensors", "refused"),
+            ("state.json", "state.json", "either"),
+            ("log.jsonl", "log.jsonl", "either"),
+        ):
+            why = "where it is absent, the checkpoint is whole and there are no curves"
+            make_case = functools.partial(_odd_member, member, make)
+            yield Case(group, f"{member} is {name}", make_case, ends, why)
     for text in OVERRIDES:
         yield Case("--set", text[:40], functools.partial(_override, text))
     for name, made in BOMBS.items():
         yield Case("state.json", name, functools.partial(_resumed, "state.json", made))
         yield Case("log.jsonl", f"resumed: {name}", functools.partial(_resumed, "log.jsonl", made),
                    "accepted", "lines that are no records are passed over")  # fmt: skip
-        yield Case("log.jsonl", f"drawn: {name}", functools.partial(_drawn, "log.jsonl", made),
+        yield Case("log.jsonl", f"drawn: {name}", functools.partial(_curves, made),
                    "accepted", "lines that are no records are passed over")  # fmt: skip
         make_case = functools.partial(_drawn, "evaluation.json", made)
         yield Case("evaluation.json", name, make_case)
@@ -186,11 +189,30 @@ def _drawn(name: str, made: bytes, place: Place) -> Call:
     return ["report", str(run), f"--out={place.out / 'figures'}"]
 
 
+def _curves(made: bytes, place: Place) -> Call:
+    """What a report makes of a log; all of a report takes seconds."""
+    path = place.given / "log.jsonl"
+    path.write_bytes(made)
+
+    def call() -> object:
+        from rlsv_fast.report.curves import loss_figure, read_curves
+        from rlsv_fast.training.log import read_log
+
+        curves = read_curves(read_log(path))
+        return loss_figure(curves).canvas.draw() if curves else None
+
+    return call
+
+
 def _odd_member(name: str, make: Callable[[Path], None], place: Place) -> Call:
     run = place.run()
     (run / name).unlink()
     make(run / name)
-    return ["report", "-q", str(run), f"--out={place.out / 'figures'}"]
+    if name == "log.jsonl":
+        return lambda: write_report(load_run(run)[1], place.out, sample_rate=8000, log=run / name)
+    mixture = next((place.model / "music/test").glob("*/mixture.wav"))
+    vocals = mixture.with_name("vocals.wav")
+    return ["separate", "-q", str(run), str(mixture), f"--vocals={vocals}", f"--out={place.out}"]
 
 
 def _checkpoint(made: bytes, place: Place) -> Call:

@@ -44,7 +44,7 @@ CHOSEN = (
     "checkpoint: a header of 2**60 bytes",
     "evaluation.json: nested lists",
     "evaluation.json: a value that is text",
-    "log.jsonl: drawn: a number of 4000 digits",
+    "log.jsonl: drawn: a loss of 4000 digits",
     "original state: a value that is nan",
 )
 
