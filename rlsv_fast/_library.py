@@ -148,12 +148,12 @@ def differentiable(
             ctx.mark_non_differentiable(*(output[index] for index in non_differentiable))
             ctx.set_materialize_grads(False)  # no zeros for outputs that have no gradient
 
+    explained = readable(name, backward)
+
     def differentiate(ctx: Any, *grads: Tensor) -> Any:
         if all(grad is None for grad in grads):
             return (None,) * ctx.inputs
         return tuple(explained(ctx.saved_tensors, ctx.constants, ctx.needs_input_grad, *grads))
-
-    explained = readable(name, backward)
 
     guarded = once_differentiable(differentiate)
 
