@@ -19,9 +19,10 @@ _Layout: TypeAlias = Literal["ojc", "ocj", "cjo"]
 # A product with a transformed weight costs as much as this many rows more: to write and read it.
 _ROWS_OF_A_WEIGHT = 100
 _LONGEST = 64  # points of a circle: its transform is a plain matrix, and grows with the square
-# Transformed weights exist a part at a time, small enough for the allocator to keep the memory:
-# fresh pages for all of them take longer than their products.
-_PART_BYTES = 24 << 20
+# Transformed weights exist a part at a time, small enough for the allocator to keep the memory
+# (what is larger than 32 MB glibc maps and clears each time), unless there are then so many parts
+# that reading the weight again for each costs more.
+_PART_BYTES, _PART_ROWS = 24 << 20, 12
 
 
 # Sides of the algorithm, as in csrc/frame_convolution_rules.h.
@@ -131,7 +132,7 @@ def _make_plan(batch: int, frames: int, taps: int, count: int, dilation: int, of
 def _parts(plan: _Plan, weight: Tensor) -> Iterator[slice]:
     """The products in parts, by what their transformed weights take."""
     size = weight.numel() // plan.taps * weight.element_size()
-    step = max(_PART_BYTES // max(size, 1), 1)
+    step = max(_PART_BYTES // max(size, 1), _PART_ROWS)
     firsts = range(0, plan.products, step)
     return (slice(first, min(first + step, plan.products)) for first in firsts)
 
