@@ -58,12 +58,13 @@ def chosen_device(wanted: str | None) -> torch.device:
     kernels = has_cuda_kernels()
     if wanted is None:
         return torch.device("cuda" if kernels and torch.cuda.is_available() else "cpu")
+    expected = f"--device {wanted}: expected cpu, cuda or cuda:N"
+    if wanted.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(expected)
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N")
+        raise InputError(expected) from error
     if device.type == "cuda":
         if (device.index or 0) >= torch.cuda.device_count():
             raise InputError(f"--device {wanted}: torch sees {torch.cuda.device_count()} of them")
