@@ -80,12 +80,13 @@ def chosen_device(wanted: str | None, processes: Processes = ALONE) -> torch.dev
         if kernels and torch.version.cuda and not torch.cuda.is_available():
             logger.warning("working on the CPU: %s", _no_gpu())
         wanted = "cuda" if kernels and torch.cuda.is_available() else "cpu"
+    expected = f"--device {wanted}: expected cpu, cuda or cuda:N"
+    if wanted.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(expected)
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {wanted}: expected cpu, cuda or cuda:N")
+        raise InputError(expected) from error
     if device.type == "cuda":
         if processes.several:
             if device.index is not None:

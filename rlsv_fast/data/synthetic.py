@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from rlsv_fast.data.sound import RATES
 from rlsv_fast.data.synthetic_band import Timbre, Tone, drum, play
 from rlsv_fast.data.synthetic_voice import CONSONANTS, VOWELS, Array, Note, Singer, sing
 from rlsv_fast.errors import InputError
@@ -115,7 +116,7 @@ def synthesize(
         train_tracks: number of training tracks.
         test_tracks: number of test tracks.
         seconds: length of each track, at least 1.
-        sample_rate: in Hz, at least 8000.
+        sample_rate: in Hz, from 8000 to 768000.
         channels: 1, or 2 for simply panned stereo with the voice in the middle.
 
     Returns:
@@ -249,7 +250,8 @@ def _write_track(folder: Path, stems: dict[str, Array], sample_rate: int, channe
     written = {name: np.rint(samples * scale).astype(np.int16) for name, samples in panned.items()}
     written["mixture"] = np.sum(list(written.values()), axis=0, dtype=np.int16)
     for name, samples in written.items():
-        soundfile.write(str(folder / f"{name}.wav"), samples, sample_rate, subtype="PCM_16")
+        with (folder / f"{name}.wav").open("wb") as file:  # soundfile cannot take every name
+            soundfile.write(file, samples, sample_rate, subtype="PCM_16", format="WAV")
 
 
 def _claim(directory: Path, readme: str) -> None:
@@ -301,7 +303,7 @@ def _check_arguments(
         raise InputError(f"numbers of tracks cannot work: {train_tracks} train, {test_tracks} test")
     if not 1.0 <= seconds <= 3600.0:
         raise InputError(f"seconds must lie between 1 and 3600, got {seconds}")
-    if sample_rate < 8000:
-        raise InputError(f"sample rate must be at least 8000 Hz, got {sample_rate}")
+    if not 8000 <= sample_rate <= RATES[1]:
+        raise InputError(f"sample rate must lie between 8000 and {RATES[1]} Hz, got {sample_rate}")
     if channels not in (1, 2):
         raise InputError(f"channels must be 1 or 2, got {channels}")

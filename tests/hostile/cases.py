@@ -63,7 +63,6 @@ class Case:
         make: makes the files and returns a command line, or a function of the library to call.
         ends: "refused", "accepted" or "either" (a random change need not hurt).
         why: why it is right to accept it.
-        known: a defect that is known and not mended; the case must fail then.
     """
 
     group: str
@@ -71,7 +70,6 @@ class Case:
     make: Callable[[Place], Call]
     ends: str = "refused"
     why: str = ""
-    known: str = ""
 
     def __str__(self) -> str:
         return f"{self.group}: {self.name}"
@@ -88,8 +86,8 @@ def separate(place: Place, mixture: Path, *more: str) -> list[str]:
     return ["separate", str(place.model / "run"), str(mixture), f"--out={place.out}", *more]
 
 
-def renamed(group: str, cases: Iterator[Case]) -> list[Case]:
-    """All cases of a group, their names distinct."""
+def distinct(group: str, cases: Iterator[Case]) -> list[Case]:
+    """All cases of a group, whose names must differ."""
     found = list(cases)
     names = [case.name for case in found]
     assert len(set(names)) == len(names), f"{group}: {sorted(names)}"

@@ -19,7 +19,7 @@ from hostile.run import all_cases, make_model, run_case
 from hostile.sounds import encoded, flac, tone, wav
 
 from rlsv_fast.cli import main
-from rlsv_fast.data import find_tracks, load_track, sound
+from rlsv_fast.data import find_tracks, load_track, sound, synthesize
 from rlsv_fast.data.sound import read_audio
 from rlsv_fast.errors import InputError, printable
 from rlsv_fast.evaluation import read_json
@@ -135,6 +135,21 @@ def test_complaints_are_printable_and_of_bounded_length(
     assert main(["\x1b[31m"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all(line.isprintable() and len(line) < 1100 for line in lines)
+
+
+def test_only_devices_that_can_work_are_asked_of_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    for device in ("mkldnn", "meta", "cpu:x", ""):  # of some, torch says more than one line
+        assert main(["train", "--root=.", f"--device={device}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "expected cpu, cuda or cuda:N" in line
+
+
+def test_synthetic_music_of_any_folder_and_no_other_rate(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    tracks = synthesize(folder, train_tracks=1, test_tracks=0, seconds=1, sample_rate=8000)
+    assert len(tracks) == 1 and (tracks[0] / "vocals.wav").stat().st_size > 16000
+    with pytest.raises(InputError, match="sample rate must lie between 8000 and 768000"):
+        synthesize(tmp_path / "x", sample_rate=2**70)
 
 
 def test_warnings_are_printable(caplog: pytest.LogCaptureFixture) -> None:
