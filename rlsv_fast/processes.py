@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from rlsv_fast.errors import InputError, LostProcess, MissingPackage
 
@@ -141,7 +142,19 @@ def joined() -> Iterator[Processes]:
         yield ALONE
         return
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=STEP_TIMEOUT)
+    store, rank, size = next(rendezvous("env://", timeout=STEP_TIMEOUT))
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        # After a restart torchrun's store still holds the addresses of those that were killed. On
+        # several machines the counts of restarts differ, and torchrun has to be told.
+        attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+        store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpus else "gloo",
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=STEP_TIMEOUT,
+    )
     processes = Processes.of_group()
     try:
         yield processes

@@ -19,8 +19,9 @@ from rlsv_fast.training import read_checkpoint, read_log
 
 SETTINGS = [f"--set={setting}" for setting in tiny.SETTINGS]
 SETTINGS += ["--set=training.epochs=100000", "--set=training.checkpoint_every=5"]
-ENOUGH = 120
-"""Seconds for what takes a few on a machine with nothing else to do."""
+ENOUGH = 300
+"""Seconds for what takes a few where nothing else runs; half of what processes wait for a silent
+one, so that a job which only that would end fails the test."""
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +113,7 @@ def test_a_killed_worker_a_restart_and_a_killed_worker_more(
     starts = [record["step"] for record in read_log(run / "log.jsonl") if record["kind"] == "start"]
     assert starts[0] == 0 and len(starts) == 2 and starts[1] >= 10
     os.kill(job.worker(0), signal.SIGKILL)
-    begin = time.monotonic()
     assert job.status() != 0
-    assert time.monotonic() - begin < 40  # torchrun's patience with workers is 30 s
 
     step = saved(run)
     resume = ["train", "-q", f"--root={root}", f"--out={run}", "--resume"]
