@@ -70,7 +70,7 @@ def _distance_backward() -> Callable[[], object]:
 
 
 def _transport() -> Callable[[], object]:
-    cost = torch.rand(1, 300, 300)
+    cost = torch.rand(8, 400, 400)
     return lambda: ops.sinkhorn(cost, 1e-3, max_iterations=2000, tolerance=0)
 
 

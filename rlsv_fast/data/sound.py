@@ -22,7 +22,6 @@ LONGEST = 4 * 3600
 """Seconds that a file may last; what a header promises or a codec makes of zeros has no end."""
 
 _BLOCK = 1 << 18  # frames decoded at a time
-_UNKNOWN = 2**63 - 1  # frames of a stream that does not say how many it has
 
 
 def read_audio(path: Path, *, mono: bool = False) -> tuple[FloatArray, int]:
@@ -50,26 +49,22 @@ def read_audio(path: Path, *, mono: bool = False) -> tuple[FloatArray, int]:
             with soundfile.SoundFile(handle, closefd=False) as file:
                 rate, frames = int(file.samplerate), int(file.frames)
                 check_rate(rate, path)
-                most = LONGEST * rate
-                if most < frames != _UNKNOWN:
-                    raise _too_long(path)
-                samples = _decoded(file, mono, most)
+                if frames > LONGEST * rate:
+                    raise InputError(
+                        f"{path}: longer than {LONGEST // 3600} hours, or does not say how long; "
+                        "cut it or export it anew"
+                    )
+                samples = _decoded(file, mono)
         except (OSError, soundfile.SoundFileError) as error:
             reason = getattr(error, "error_string", None) or error
             raise InputError(f"{path}: cannot be read as audio ({reason}); {remedy}") from error
         except MemoryError as error:
             raise InputError(f"{path}: too long to decode in memory; cut or remove it") from error
-    if len(samples) > most:
-        raise _too_long(path)
-    if len(samples) != frames != _UNKNOWN:
+    if len(samples) != frames:
         raise InputError(
             f"{path}: truncated, {len(samples)} of {frames} samples are there; {remedy}"
         )
     return samples, rate
-
-
-def _too_long(path: Path) -> InputError:
-    return InputError(f"{path}: longer than {LONGEST // 3600} hours; cut or remove it")
 
 
 def check_rate(rate: int, path: Path) -> None:
@@ -94,13 +89,13 @@ def check_samples(samples: FloatArray, source: str) -> None:
         )
 
 
-def _decoded(file: soundfile.SoundFile, mono: bool, most: int) -> FloatArray:
-    """All samples, or the first ones if there are more than ``most``."""
+def _decoded(file: soundfile.SoundFile, mono: bool) -> FloatArray:
+    """The samples that are there; libsndfile ends at as many as the header promises."""
     blocks: list[FloatArray] = []
     while True:
         block = file.read(_BLOCK, dtype="float32", always_2d=True)
         if mono:
             block = block.mean(axis=1, dtype=np.float32)
         blocks.append(block)
-        if len(block) < _BLOCK or len(blocks) * _BLOCK > most:
+        if len(block) < _BLOCK:
             return np.concatenate(blocks)

@@ -88,16 +88,16 @@ def test_audio_is_decoded_from_what_is_there(
     assert (samples.shape, rate) == ((8000, 8), 8000)
     mono, _ = read_audio(path, mono=True)
     np.testing.assert_array_equal(mono, samples.mean(axis=1, dtype=np.float32))
-    path.write_bytes(flac(total=0))  # a stream that does not know its length
-    assert len(read_audio(path)[0]) == 8000
     path.write_bytes(flac(total=9000))
-    with pytest.raises(InputError, match="truncated, 8000 of 9000"):
+    with pytest.raises(InputError, match="truncated|cannot be read as audio"):
+        read_audio(path)
+    path.write_bytes(flac(total=0))  # a stream that does not say how long it is
+    with pytest.raises(InputError, match="longer than 4 hours, or does not say"):
         read_audio(path)
     monkeypatch.setattr(sound, "LONGEST", 0.5)
-    for made in (encoded(tone()), flac(total=0)):
-        path.write_bytes(made)
-        with pytest.raises(InputError, match="longer than"):
-            read_audio(path)
+    path.write_bytes(encoded(tone()))
+    with pytest.raises(InputError, match="longer than"):
+        read_audio(path)
     path.write_bytes(wav(rate=999))
     with pytest.raises(InputError, match="sample rate 999 Hz, must be from 1000"):
         read_audio(path)
