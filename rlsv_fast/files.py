@@ -40,5 +40,5 @@ def read_bytes(path: Path, most: int) -> bytes:
     with opened(path) as handle, os.fdopen(handle, "rb", closefd=False) as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise InputError(f"{path}: larger than {most >> 20} MB; replace or remove it")
+        raise InputError(f"{path}: larger than {most / 1000:g} kB; replace or remove it")
     return content

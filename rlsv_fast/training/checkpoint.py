@@ -175,6 +175,8 @@ def load_optimizer(optimizer: Optimizer, model: Module, checkpoint: Checkpoint) 
 def _differences(checkpoint: Checkpoint, config: Config) -> list[tuple[str, Any, Any]]:
     """Dotted keys with what was saved and what the settings say, where the two differ."""
     saved = checkpoint.state.get("config", {})
+    if not isinstance(saved, dict):
+        raise InputError(f"{checkpoint.path}: its settings are no table; train anew")
     return [
         (key, saved[key], value)
         for key, value in flatten(config).items()

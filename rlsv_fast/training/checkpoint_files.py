@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rlsv_fast.errors import InputError
+from rlsv_fast.files import read_bytes
 from rlsv_fast.training.run_files import (
     CHECKPOINT,
     PREVIOUS,
@@ -40,6 +41,7 @@ from rlsv_fast.training.run_files import (
 )
 
 VERSION = 1
+_MOST_STATE = 1 << 20
 
 _FORMAT = "rlsv_fast checkpoint"
 _REMEDY = "restore it from a copy, or train anew"
@@ -206,16 +208,16 @@ def _write_state(run: Path, state: Mapping[str, Any], checksum: str) -> None:
 
 def _compare(path: Path, found: Checkpoint) -> None:
     """Tell an older state.json, which a kill leaves behind, from one that belongs elsewhere."""
+    if not path.exists():
+        return
     try:
-        readable = json.loads(path.read_text(encoding="utf-8"))
+        readable = json.loads(read_bytes(path, _MOST_STATE))
         checksum, step = readable["sha256"], readable["step"]
         state = {key: value for key, value in readable.items() if key in found.state}
         same = checksum == found.checksum
         damage = "it does not say what its checkpoint does" if same and state != found.state else ""
         older = same or step <= found.state["step"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         damage, older = str(error), True
     if damage:
         logger.warning("%s: damaged (%s); %s is whole and used", path, damage, found.path.name)

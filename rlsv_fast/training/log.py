@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rlsv_fast.errors import InputError
 from rlsv_fast.training.run_files import commit, unwritable, writing
@@ -39,10 +39,10 @@ class RunLog:
         try:
             with writing(path.parent) as folder:
                 temporary = folder / path.name
-                with temporary.open("w", encoding="utf-8") as file:
+                with _opened(temporary, "w") as file:
                     file.writelines(_line(record) for record in kept)
                 commit(temporary, path)
-            self._file: TextIO = path.open("a", encoding="utf-8")
+            self._file = _opened(path, "a")
         except OSError as error:
             raise unwritable(path, error) from error
 
@@ -102,6 +102,11 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
         damaged.pop()
     if damaged:
         logger.warning("%s: damaged, left out are lines %s", path, _listed(damaged))
+
+
+def _opened(path: Path, mode: Literal["w", "a"]) -> TextIO:
+    # half a surrogate, which a JSON string may hold, is written as the escape that it came from
+    return open(path, mode, encoding="utf-8", errors="backslashreplace")
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from rlsv_fast.errors import InputError
 from rlsv_fast.training.update import Reading
 
 
@@ -38,6 +40,23 @@ class Position:
     counted: int = 0
     former: float | None = None
     stopped_early: bool = False
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Position:
+        """The position of a checkpoint.
+
+        Raises:
+            KeyError: the state lacks one of its fields.
+            InputError: a field is not of its type, or a count that cannot be.
+        """
+        values = {}
+        for name, kind in get_type_hints(cls).items():
+            value = state[name]
+            fits = type(value) in ((int, float) if kind is float else get_args(kind) or (kind,))
+            if not fits or (kind is int and not 0 <= value < 2**63):
+                raise InputError(f"{name} = {value!r:.60} is not what a position holds")
+            values[name] = value
+        return cls(**values)
 
     def account(self, reading: Reading) -> None:
         """Add a step to the sums, or count it as skipped, by the rule of the update."""

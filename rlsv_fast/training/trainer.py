@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -104,10 +104,12 @@ class Trainer:
         state = checkpoint.state
         try:
             segments = state["voice_segments"]
-            self.position = Position(**{f.name: state[f.name] for f in fields(Position)})
+            self.position = Position.from_state(state)
             noise = checkpoint.tensors["rng.noise"]
         except KeyError as error:
             raise InputError(f"{checkpoint.path}: has no {error}; train anew") from error
+        except InputError as error:
+            raise InputError(f"{checkpoint.path}: {error}; train anew") from error
         if segments != self.store.voice_segments:
             raise InputError(
                 f"{self.run}: was trained on {segments} voice segments, the data now has "

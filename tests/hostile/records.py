@@ -132,7 +132,8 @@ def cases() -> Iterator[Case]:
     for text in OVERRIDES:
         yield Case("--set", text[:40], functools.partial(_override, text))
     for name, made in BOMBS.items():
-        yield Case("state.json", name, functools.partial(_resumed, "state.json", made))
+        yield Case("state.json", name, functools.partial(_resumed, "state.json", made),
+                   "accepted", "its checkpoint is whole and says the same")  # fmt: skip
         yield Case("log.jsonl", f"resumed: {name}", functools.partial(_resumed, "log.jsonl", made),
                    "accepted", "lines that are no records are passed over")  # fmt: skip
         yield Case("log.jsonl", f"drawn: {name}", functools.partial(_curves, made),

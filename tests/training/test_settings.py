@@ -118,7 +118,7 @@ def test_an_impossible_override_is_named(override: str, fragments: list[str]) ->
         (b"[model]\nhop = [1]\n", "got [1]"),
         (b"[model\n", "not valid TOML"),
         (b"\xff\xfe", "not a text file"),
-        (b"#" * (2 << 20), "larger than 1 MB"),
+        (b"#" * (2 << 20), "larger than 16 kB"),
         (b"a = " + b"[" * 100_000, "not valid TOML"),
     ],
 )
