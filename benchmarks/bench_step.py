@@ -162,7 +162,8 @@ class StepRow:
     def prepare(self) -> Timed:
         """All float32: convolutions in TF32 would compare precisions, not programs."""
         torch.backends.cudnn.allow_tf32 = False
-        return Timed(CUDA_PEERS[self.peer](self.objective, self.device))
+        peers = PEERS if self.device == "cpu" else CUDA_PEERS
+        return Timed(peers[self.peer](self.objective, self.device))
 
     def facts(self) -> dict[str, Any]:
         """Peak memory."""

@@ -51,7 +51,7 @@ def measure(benchmark: Any) -> Callable[[Row], None]:
             shape=row.shape,
             threads=torch.get_num_threads(),
             device=row.device,
-            **row.facts(),
+            **({} if benchmark.disabled else row.facts()),
         )
         timed = row.prepare()
         rounds, calls = row.effort

@@ -35,5 +35,5 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
     kept, again = _run("keep")
     assert kept == "True"
     # 4 x 80 MB: 82,000 pages of 4 KB, or 164 of 2 MB
-    assert int(again) < 20
     assert int(fresh) > 100
+    assert int(again) < int(fresh) / 5
