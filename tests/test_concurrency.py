@@ -59,23 +59,23 @@ def test_many_threads_get_the_bits_that_one_gets(inner: int) -> None:
 
 
 def _distance() -> Callable[[], object]:
-    frames = torch.rand(1, 400, 1500)
+    frames = torch.rand(1, 400, 5000)
     return lambda: ops.frame_distance(frames)
 
 
 def _distance_backward() -> Callable[[], object]:
-    frames = torch.rand(1, 400, 900, requires_grad=True)
+    frames = torch.rand(1, 400, 3000, requires_grad=True)
     total = ops.frame_distance(frames).sum()
     return lambda: torch.autograd.grad(total, frames, retain_graph=True)
 
 
 def _transport() -> Callable[[], object]:
-    cost = torch.rand(8, 400, 400)
+    cost = torch.rand(64, 400, 400)
     return lambda: ops.sinkhorn(cost, 1e-3, max_iterations=2000, tolerance=0)
 
 
 def _cosines() -> Callable[[], object]:
-    frequency, phase = torch.rand(2, 8000)
+    frequency, phase = torch.rand(2, 16000)
     modulator = torch.rand(1, 4096)
     return lambda: ops.modulated_cosines(frequency, phase, modulator)
 
