@@ -3,10 +3,10 @@
 Frames come before channels here, (B, T, C): rows of matrix products.
 
 - float32 and float64 on a CPU: :func:`rlsv_fast.ops.frame_convolution`, a third of the products.
-- under autocast, and on other devices: whole matrix products, which half types and tensor cores
-  multiply several times faster than a CPU's float32 units.
+- under autocast, and on other devices: whole matrix products and PyTorch's convolution. What is
+  fastest on a GPU has not been measured yet.
 
-``benchmarks/bench_step.py`` times both.
+``benchmarks/bench_step.py`` times both ways on a CPU.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ def frame_convolution(
     computes, channels last. The dilated ones split into d sequences; each is cut into windows, and
     a window's convolution with J taps is a pointwise product in the domain of a discrete Fourier
     transform over *frames*, where each point is one matrix product: 1.6 per frame instead of 5 for
-    five taps on eighteen frames, and about 2.2 instead of 8 for eight. The transforms are fused
+    five taps on eighteen frames, and about 2.5 instead of 8 for eight. The transforms are fused
     kernels; the products are PyTorch's, and so is their dependence on the number of threads. Where
     a transform does not pay, as with one tap, taps are multiplied one by one. Rounding errors are
     about those of the plain sum.

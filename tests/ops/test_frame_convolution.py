@@ -54,17 +54,12 @@ def test_rounding_errors_are_those_of_a_sum(layer: str, device: str) -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_papers_layers_are_transformed(layer: str) -> None:
     frames, weight, axes, options = LAYERS[layer]
-    taps = weight[axes[1]]
-    plan = (
-        module._make_plan(
-            16, frames[1], taps, *(options.get(name, 0) for name in ("count", "dilation", "offset"))
-        )
-        if layer == "context"
-        else module._make_plan(16, frames[1], taps, options["count"], options.get("dilation", 1), 0)
-    )
+    taps, count = weight[axes[1]], options["count"]
+    dilation, offset = options.get("dilation", 1), options.get("offset", 0)
+    plan = module._make_plan(16, frames[1], taps, count, dilation, offset)
     assert plan.points > 0
     multiplications = plan.products * plan.tiles * plan.dilation
-    assert multiplications <= 0.42 * taps * options["count"]
+    assert multiplications <= 0.42 * taps * count
 
 
 @given(
