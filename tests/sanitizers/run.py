@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from instrumented import ROOT, SANITIZERS, build, environment
 
@@ -72,6 +73,7 @@ def main() -> int:
     parser.add_argument("sanitizers", nargs="*", default=sorted(SANITIZERS))
     parser.add_argument("--simd", action="append", help="baseline, v3 or v4; default: v3")
     parser.add_argument("--cases", type=int, default=CASES, help="of the fuzz")
+    parser.add_argument("--out", type=Path, help="folder for the lines as sanitizers.md")
     options = parser.parse_args()
     lines = [
         line
@@ -79,6 +81,13 @@ def main() -> int:
         for level in options.simd or ["v3"]
         for line in run(sanitizer, level, options.cases)
     ]
+    if options.out is not None:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip()
+        listed = "".join(f"- {line}\n" for line in lines)
+        head = f"# Sanitizers\n`python tests/sanitizers/run.py`, commit {commit}:\n\n"
+        (options.out / "sanitizers.md").write_text(head + listed, encoding="utf-8")
     return any("FAILED" in line for line in lines)
 
 

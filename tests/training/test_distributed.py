@@ -88,9 +88,14 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("number", range(len(OBJECTIVES)), ids=lambda n: " ".join(OBJECTIVES[n]))
 def test_steps_are_those_of_one_process(
-    number: int, shared: list[list[list[torch.Tensor]]]
+    number: int,
+    shared: list[list[list[torch.Tensor]]],
+    record_property: Callable[[str, object], None],
 ) -> None:
     alone = _steps(OBJECTIVES[number], ALONE)
+    pairs = [pair for found in shared for pair in zip(alone, found[number], strict=True)]
+    deviation = max(float((one - other).abs().max()) for one, other in pairs)
+    record_property("deviation", f"{deviation:.1e}")
     for found in shared:
         for one, other in zip(alone, found[number], strict=True):
             torch.testing.assert_close(other, one, rtol=1e-10, atol=1e-10)
