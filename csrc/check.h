@@ -11,6 +11,10 @@
 
 #include <cstdint>
 
+#ifdef __SANITIZE_THREAD__
+#include "thread_sanitizer.h"
+#endif
+
 namespace rlsv_fast {
 
 using Tensor = torch::stable::Tensor;
@@ -80,7 +84,11 @@ template <typename Body>
 void parallel(int64_t count, int64_t cost, const Body& body) {
   constexpr int64_t kWorthAThread = 32768;
   const int64_t grain = cost >= kWorthAThread ? 1 : kWorthAThread / (cost > 0 ? cost : 1);
+#ifdef __SANITIZE_THREAD__
+  torch::stable::parallel_for(0, count, grain, Forked<Body>(body));
+#else
   torch::stable::parallel_for(0, count, grain, body);
+#endif
 }
 
 }  // namespace rlsv_fast
