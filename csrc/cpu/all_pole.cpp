@@ -67,7 +67,7 @@ template <typename T>
 struct Group {
   static constexpr int64_t kWidth = kLanes<T>;
   PoleShape shape;
-  int64_t row, rows;  // of all frames, its first; how many
+  int64_t row, rows;                                     // of all frames, its first; how many
   alignas(64) T filter[(kMostPoles + kWidth) * kWidth];  // a[k] of every lane, zero for k > P
   Vec<T> first;                                          // 1 in lanes with frame 0
 
@@ -78,8 +78,7 @@ struct Group {
         filter[k * kWidth + lane] =
             k <= shape.order ? coefficients[place(lane) * shape.order + k - 1] : T(0);
     T lanes[kWidth];
-    for (int64_t lane = 0; lane < kWidth; ++lane)
-      lanes[lane] = T(place(lane) % shape.frames == 0);
+    for (int64_t lane = 0; lane < kWidth; ++lane) lanes[lane] = T(place(lane) % shape.frames == 0);
     load(lanes, first);
   }
 
@@ -252,7 +251,8 @@ void add_frames(const T* frames, const PoleShape& shape, const double* window, T
         const int64_t plain = t == 0 || !window ? shape.frame / (window ? 2 : 1) - tap : 0;
         const int64_t whole = std::clamp<int64_t>(plain, 0, count);
         add_segment(taps, whole, to);
-        if (whole < count) add_weighted(taps + whole, window + tap + whole, count - whole, to + whole);
+        if (whole < count)
+          add_weighted(taps + whole, window + tap + whole, count - whole, to + whole);
       };
       gather_block(shape.frames, shape.frame, shape.hop, sample,
                    std::min(sample + kGathered, shape.samples()), add,

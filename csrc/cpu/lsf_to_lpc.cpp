@@ -70,8 +70,7 @@ void convert_back(const T* upstream, const T* lsf, int64_t rows, int64_t order, 
   for (const bool second : {false, true}) {
     const int64_t factors = lsf_factors(order, second);
     multiply_factors(lsf, rows, order, second, product);
-    for (int64_t k = 0; k < factors; ++k)
-      fold_gradient<Row>(grad, 1, order, second, k, folded[k]);
+    for (int64_t k = 0; k < factors; ++k) fold_gradient<Row>(grad, 1, order, second, k, folded[k]);
     for (int64_t i = second; i < order; i += 2) {
       Row radians, value;
       gather(lsf, rows, order, i, radians);
