@@ -46,7 +46,8 @@ __global__ void __launch_bounds__(kSide)
                   T* __restrict__ frames) {
   // What is in registers; it fits into shared memory otherwise, a column per thread.
   constexpr bool kFilterKept = kOrder * sizeof(T) <= 128, kStateKept = kOrder * sizeof(T) <= 256;
-  constexpr int kAhead = kFilterKept ? 8 : 1;  // rows on their way at once
+  [[maybe_unused]] constexpr int kAhead = kFilterKept ? 8 : 1;  // rows on their way at once
+  [[maybe_unused]] constexpr int kPoles = kStateKept ? kOrder : 4;
   __shared__ T square[kSide][kSide + 1];
   __shared__ T filters[kFilterKept ? 1 : kOrder][kSide], states[kStateKept ? 1 : kOrder][kSide];
   __shared__ Places places;
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(kSide)
       for (int step = 0; step < kSide; ++step) {
         T& place = square[lane][kBack ? kSide - 1 - step : step];
         const T value = place + state(0);
-#pragma unroll
+#pragma unroll kPoles
         for (int k = 0; k + 1 < kOrder; ++k) state(k) = state(k + 1) - filter(k) * value;
         state(kOrder - 1) = -filter(kOrder - 1) * value;
         place = value;
