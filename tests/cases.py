@@ -427,8 +427,6 @@ CASES: list[Case] = [
             ("odd", (5, 7), {"small": True}),
             ("single", (4,), {"small": True}),
             ("one", (1, 1), {"small": True}),
-            ("two", (2, 2), {"small": True}),
-            ("three", (2, 3), {"small": True}),
             ("no-rows", (0, 4), {}),
         )
     ),
@@ -456,7 +454,6 @@ CASES: list[Case] = [
         for name, batch, count, order, frame, hop, small in (
             ("typical", 3, 31, 20, 128, 64, False),
             ("small", 2, 4, 3, 6, 3, True),
-            ("one-item", 1, 5, 4, 8, 4, True),
             ("quarter-hops", 2, 7, 2, 8, 2, True),
             ("no-overlap", 2, 3, 2, 6, 6, True),
             ("uneven", 2, 5, 9, 10, 7, True),

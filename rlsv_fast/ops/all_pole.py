@@ -49,7 +49,7 @@ def all_pole(signal: Tensor, coefficients: Tensor, *, frame: int, hop: int) -> T
 
     .. math::
         y_{t,n} = x_{tS + n} - \sum_{k=1}^{P} a_{t,k}\, y_{t,n-k}, \quad y_{t,n<0} = 0, \qquad
-        v_m = \sum_t h_{m - tS}\, y_{t, m - tS}, \quad h_n = \sin^2 \frac{\pi n}{L}, \quad 0 \le m < TS
+        v_m = \sum_t h_{m - tS}\, y_{t, m - tS}, \quad h_n = \sin^2 (\pi n / L), \quad 0 \le m < TS
 
     Nothing comes before the first frame, so its first half is not faded in. With L = 2S, as UMSS
     has it, windows add up to one, and without poles the signal stays as it is. Any other hop up to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -72,7 +73,6 @@ def lsf_to_lpc(lsf: Tensor) -> Tensor:
     order = lsf.shape[-1]
     if order > _MOST:
         raise ValueError(f"{_OP}: lsf must have at most {_MOST} frequencies, got {order}")
-    if lsf.numel() == 0:
-        return lsf.clone()
-    result: Tensor = _lsf_to_lpc(lsf.reshape(-1, order).contiguous())
+    rows = lsf.reshape(math.prod(lsf.shape[:-1]), order)
+    result: Tensor = _lsf_to_lpc(rows.contiguous())
     return result.reshape(lsf.shape)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -146,3 +149,15 @@ def test_bad_inputs_are_named() -> None:
         ops.all_pole(x, a.double(), frame=20, hop=10)
     with pytest.raises(ValueError, match="coefficients must be at most 64 per frame, got 65"):
         ops.all_pole(x, torch.rand(2, 3, 65), frame=20, hop=10)
+
+
+def test_the_originals_numbers(shared: Path, device: str) -> None:
+    """UMSS, frames of 64, hop 32, order 10."""
+    with np.load(shared / "golden" / "umss" / "allpole_frames_parallel.npz") as arrays:
+        golden = {key: torch.from_numpy(np.array(arrays[key])).to(device) for key in arrays.files}
+    x, a = (golden[key].clone().requires_grad_() for key in ("audio", "coeff"))
+    frame = int(golden["block"])
+    out = ops.all_pole(x, a, frame=frame, hop=frame // 2)
+    grads = torch.autograd.grad(out, (x, a), golden["g"])
+    for one, key in zip((out, *grads), ("out", "g_audio", "g_coeff"), strict=True):
+        torch.testing.assert_close(one, golden[key], rtol=1e-4, atol=1e-5)

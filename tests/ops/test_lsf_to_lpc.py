@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -101,7 +104,25 @@ def test_no_frequencies_make_no_coefficients(device: str) -> None:
 
 
 def test_bad_inputs_are_named() -> None:
-    with pytest.raises(ValueError, match=r"lsf_to_lpc: lsf must have shape \(\.\.\., P\), got \(\)"):
+    with pytest.raises(
+        ValueError, match=r"lsf_to_lpc: lsf must have shape \(\.\.\., P\), got \(\)"
+    ):
         ops.lsf_to_lpc(torch.tensor(1.0))
     with pytest.raises(ValueError, match="lsf_to_lpc: lsf must have at most 64 .*, got 65"):
         ops.lsf_to_lpc(torch.rand(2, 65))
+
+
+def test_the_originals_numbers(shared: Path, device: str) -> None:
+    """UMSS, order 10: coefficients, and gradients alone and through the activation before them."""
+    with np.load(shared / "golden" / "umss" / "lsf_order10.npz") as arrays:
+        golden = {key: torch.from_numpy(np.array(arrays[key])).to(device) for key in arrays.files}
+    net, lsf = (golden[key].clone().requires_grad_() for key in ("net", "lsf"))
+    lpc = ops.lsf_to_lpc(lsf)
+    torch.testing.assert_close(lpc, golden["coeff"], rtol=1e-4, atol=1e-5)
+    (by_lsf,) = torch.autograd.grad(lpc, lsf, golden["g_coeff"])
+    torch.testing.assert_close(by_lsf, golden["g_w"], rtol=1e-4, atol=1e-5)
+    steps = 2 * torch.sigmoid(net) ** math.log(10) + 1e-7
+    made = math.pi * (steps / steps.sum(-1, keepdim=True)).cumsum(-1)[..., :-1]
+    torch.testing.assert_close(made, golden["lsf"], rtol=1e-4, atol=1e-5)
+    (by_net,) = torch.autograd.grad(ops.lsf_to_lpc(made), net, golden["g_coeff"])
+    torch.testing.assert_close(by_net, golden["g_in"], rtol=1e-4, atol=1e-5)
