@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kSide)
         T& place = square[lane][kBack ? kSide - 1 - step : step];
         const T value = place + state(0);
 #pragma unroll kPoles
-        for (int k = 0; k + 1 < kOrder; ++k) state(k) = state(k + 1) - filter(k) * value;
+        for (int k = 0; k + 1 < kOrder; ++k) state(k) = std::fma(-filter(k), value, state(k + 1));
         state(kOrder - 1) = -filter(kOrder - 1) * value;
         place = value;
       }
