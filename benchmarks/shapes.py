@@ -11,3 +11,10 @@ SHAPES = {"P2": P2, "small": SMALL}
 
 LARGE_BATCH = {**P2, "B": 64}
 """Eight of the paper's batches at once: enough work to fill a large GPU."""
+
+UMSS = {"B": 4, "T": 250, "L": 512, "S": 256, "P": 20}
+"""A mixture of four voices of UMSS, 4 seconds at 16 kHz: B signals of T frames of L samples, hop S,
+filters of order P."""
+
+UMSS_BATCH = {**UMSS, "B": 60}
+"""Its training batch: 15 mixtures."""

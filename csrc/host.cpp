@@ -1,6 +1,7 @@
 // pybind11 module _host: what is not a tensor operator. No torch header, no tensor.
 #include <pybind11/pybind11.h>
 
+#include "cuda/all_pole_grid.h"
 #include "cuda/frame_convolution_grid.h"
 #include "simd_level.h"
 
@@ -74,6 +75,14 @@ void define_grids(py::module_ module) {
       .def_readonly("length", &Spans::length)
       .def_readonly("depth", &Spans::depth);
   module.def("make_spans", &make_spans);
+
+  module.def("all_pole_filter_grid", &all_pole_filter_grid);
+  module.def("all_pole_order", &all_pole_order);
+  module.def("all_pole_sum_grid", &all_pole_sum_grid);
+  module.def("all_pole_lag_grid", &all_pole_lag_grid);
+  module.def("lsf_to_lpc_grid", &lsf_to_lpc_grid);
+  module.def("lsf_to_lpc_numbers", &lsf_to_lpc_numbers);
+  module.def("lsf_to_lpc_backward_numbers", &lsf_to_lpc_backward_numbers);
 
   py::class_<VariationShape>(module, "VariationShape")
       .def_readonly("tiles", &VariationShape::tiles)

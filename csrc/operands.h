@@ -2,9 +2,11 @@
 // line, with the readable messages, is Python's (rlsv_fast/ops).
 #pragma once
 
+#include "all_pole_rules.h"
 #include "check.h"
 #include "frame_convolution_rules.h"
 #include "frame_distance_rules.h"
+#include "lsf_rules.h"
 
 namespace rlsv_fast {
 
@@ -128,6 +130,56 @@ inline void check_frame_convolution_synthesis(const Tensor& spectrum, const Tens
       addend.numel() == 0 || (addend.size(0) == shape.batch && addend.size(1) == shape.frames &&
                               addend.size(2) == shape.channels),
       op, ": addend must have the shape of the result, or be empty");
+}
+
+// lsf_to_lpc
+
+inline void check_lsf_to_lpc(const Tensor& lsf) {
+  const char* op = "lsf_to_lpc";
+  check_input(lsf, 2, op, "lsf");
+  STD_TORCH_CHECK(lsf.size(1) <= kMostLines, op, ": at most ", kMostLines, " frequencies");
+}
+
+inline void check_lsf_to_lpc_backward(const Tensor& grad, const Tensor& lsf) {
+  const char* op = "lsf_to_lpc";
+  check_lsf_to_lpc(lsf);
+  check_input(grad, 2, op, "grad");
+  check_same_type(grad, lsf, op, "lsf");
+  STD_TORCH_CHECK(grad.size(0) == lsf.size(0) && grad.size(1) == lsf.size(1), op,
+                  ": grad must have the shape of lsf");
+}
+
+// all_pole
+
+inline PoleShape check_filters(const Tensor& coefficients, int64_t frame, int64_t hop) {
+  const char* op = "all_pole";
+  check_input(coefficients, 3, op, "coefficients");
+  STD_TORCH_CHECK(coefficients.size(2) <= kMostPoles, op, ": at most ", kMostPoles, " poles");
+  STD_TORCH_CHECK(hop >= 1 && frame >= hop && frame % 2 == 0, op,
+                  ": hop must be positive, frame must be even and at least hop");
+  return {coefficients.size(0), coefficients.size(1), coefficients.size(2), frame, hop};
+}
+
+inline PoleShape check_all_pole(const Tensor& signal, const Tensor& coefficients, int64_t frame,
+                                int64_t hop) {
+  const char* op = "all_pole";
+  const PoleShape shape = check_filters(coefficients, frame, hop);
+  check_input(signal, 2, op, "signal");
+  check_same_type(signal, coefficients, op, "coefficients");
+  STD_TORCH_CHECK(signal.size(0) == shape.batch && signal.size(1) == shape.samples(), op,
+                  ": signal must have shape (B, T hop)");
+  return shape;
+}
+
+inline PoleShape check_all_pole_backward(const Tensor& grad, const Tensor& coefficients,
+                                         const Tensor& filtered, int64_t hop) {
+  const char* op = "all_pole";
+  check_input(filtered, 3, op, "filtered");
+  check_same_type(grad, filtered, op, "filtered");
+  const PoleShape shape = check_all_pole(grad, coefficients, filtered.size(2), hop);
+  STD_TORCH_CHECK(filtered.size(0) == shape.batch && filtered.size(1) == shape.frames, op,
+                  ": filtered must have shape (B, T, frame)");
+  return shape;
 }
 
 // neg_snr and si_sdr

@@ -33,6 +33,16 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
       "int terms, int first, int batch, int frames, int dilation, int tiles, int advance, "
       "int offset) -> Tensor");
 
+  m.def("_lsf_to_lpc_forward(Tensor lsf) -> Tensor");
+  m.def("_lsf_to_lpc_backward(Tensor grad, Tensor lsf) -> Tensor");
+
+  m.def(
+      "_all_pole_forward(Tensor signal, Tensor coefficients, int frame, int hop) "
+      "-> (Tensor, Tensor)");
+  m.def(
+      "_all_pole_backward(Tensor grad, Tensor coefficients, Tensor filtered, int hop) "
+      "-> (Tensor, Tensor)");
+
   m.def("_neg_snr_forward(Tensor estimate, Tensor target, bool batch) -> (Tensor, Tensor)");
   m.def(
       "_neg_snr_backward(Tensor grad, Tensor estimate, Tensor target, Tensor energies, bool batch, "

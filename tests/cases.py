@@ -148,6 +148,26 @@ def _weighted_divergence(module: Any, *inputs: Tensor) -> Tensor:
     return output
 
 
+def _frequencies(*shape: int) -> Inputs:
+    """Line spectral frequencies, ascending within (0, pi)."""
+
+    def make() -> tuple[Tensor, ...]:
+        steps = 0.05 + _uniform(*shape[:-1], shape[-1] + 1)
+        return (torch.pi * (steps / steps.sum(-1, keepdim=True)).cumsum(-1)[..., :-1],)
+
+    return make
+
+
+def _filters(batch: int, count: int, order: int, hop: int) -> Inputs:
+    """Signals, and coefficients of stable filters: their magnitudes add up to less than 1."""
+
+    def make() -> tuple[Tensor, ...]:
+        coefficients = (2 * _uniform(batch, count, order) - 1) / max(order, 1)
+        return _normal(batch, count * hop), coefficients
+
+    return make
+
+
 def _permuted(*axes: int) -> Callable[..., tuple[Tensor, ...]]:
     """A weight stored with its axes in another order."""
     return lambda frames, weight: (frames, weight.permute(*axes))
@@ -396,6 +416,73 @@ CASES: list[Case] = [
         _normals((2, 1, 6)),
         {"hop": 4, "length": 20, "offset": 1},
         view=lambda frames: (frames.expand(2, 5, 6),),
+        small=True,
+    ),
+    *(
+        Case("lsf_to_lpc", name, _frequencies(*shape), **more)
+        for name, shape, more in (
+            ("typical", (4, 250, 20), {}),
+            ("long", (3, 64), {}),
+            ("small", (2, 3, 6), {"small": True}),
+            ("odd", (5, 7), {"small": True}),
+            ("single", (4,), {"small": True}),
+            ("one", (1, 1), {"small": True}),
+            ("no-rows", (0, 4), {}),
+        )
+    ),
+    Case(
+        "lsf_to_lpc",
+        "any-order",  # outside of (0, pi) and not sorted
+        lambda: (4 * _normal(3, 8),),
+        small=True,
+    ),
+    Case(
+        "lsf_to_lpc",
+        "strided",
+        lambda: (_frequencies(3, 12)()[0].t(),),
+        view=lambda leaf: (leaf.t()[:, ::2],),
+        small=True,
+    ),
+    *(
+        Case(
+            "all_pole",
+            name,
+            _filters(batch, count, order, hop),
+            {"frame": frame, "hop": hop},
+            small=small,
+        )
+        for name, batch, count, order, frame, hop, small in (
+            ("typical", 3, 31, 20, 128, 64, False),
+            ("small", 2, 4, 3, 6, 3, True),
+            ("quarter-hops", 2, 7, 2, 8, 2, True),
+            ("no-overlap", 2, 3, 2, 6, 6, True),
+            ("uneven", 2, 5, 9, 10, 7, True),
+            ("order-above-frame", 1, 3, 5, 4, 2, True),
+            ("longer-than-signal", 2, 1, 2, 18, 3, True),
+            ("most-poles", 2, 5, 64, 70, 33, False),
+            ("one", 1, 1, 1, 2, 1, True),
+            ("no-poles", 2, 3, 0, 4, 2, False),
+            ("no-frames", 2, 0, 3, 4, 2, False),
+            ("no-items", 0, 3, 3, 4, 2, False),
+        )
+    ),
+    Case(
+        "all_pole",
+        "strided",
+        lambda: (_normal(12, 4), 0.2 * _normal(3, 2, 4)),
+        {"frame": 8, "hop": 4},
+        view=lambda signal, coefficients: (
+            signal.t()[::2],
+            coefficients.transpose(0, 1)[:, :, ::2],
+        ),
+        small=True,
+    ),
+    Case(
+        "all_pole",
+        "expanded",
+        lambda: (_normal(1, 12), 0.2 * _normal(2, 1, 3)),
+        {"frame": 6, "hop": 4},
+        view=lambda signal, coefficients: (signal.expand(2, 12), coefficients.expand(2, 3, 3)),
         small=True,
     ),
     *(

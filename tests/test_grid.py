@@ -146,6 +146,29 @@ def test_overlap_add_reaches_every_output(offset: int) -> None:
         assert start + blocks * one.threads * lanes >= offset + length
 
 
+def test_all_pole_has_threads_for_frames_and_outputs() -> None:
+    for rows, order in itertools.product((*SIZES, 2**40), range(65)):
+        filters, lags = grid.all_pole_filter_grid(rows), grid.all_pole_lag_grid(rows, order)
+        assert_launchable(filters)
+        assert filters.blocks == min(divide_up(rows, 32), MOST_BLOCKS) and filters.threads == 32
+        assert order <= grid.all_pole_order(order) <= 64
+        assert lags.blocks == (min(rows, MOST_BLOCKS) if order else 0)
+    for batch, samples in itertools.product((1, 60, 65536), (*SIZES, 64_000)):
+        one = grid.all_pole_sum_grid(batch, samples)
+        assert_launchable(one)
+        assert one.blocks * one.threads >= batch * samples
+    assert grid.all_pole_sum_grid(5, 0).blocks == 0
+
+
+def test_line_frequencies_fit_into_any_shared_memory() -> None:
+    for rows, order in itertools.product(SIZES, range(65)):
+        for numbers in (grid.lsf_to_lpc_numbers(order), grid.lsf_to_lpc_backward_numbers(order)):
+            one = grid.lsf_to_lpc_grid(rows, numbers)
+            assert_launchable(one)
+            assert one.blocks * one.threads >= rows
+            assert one.shared == 8 * numbers * one.threads and numbers >= order + 2
+
+
 def test_total_variation_covers_every_cell() -> None:
     for batch, components, frames in itertools.product((1, 8, 65536), SIZES, SIZES):
         shape = grid.variation_shape(batch, components, frames)

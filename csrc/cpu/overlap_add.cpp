@@ -10,44 +10,11 @@
 
 #define RLSV_KERNEL_FILE "cpu/overlap_add.cpp"
 #include "each_simd.h"
+#include "gather.h"
 #include "simd.h"
 
 namespace rlsv_fast::RLSV_PASS {
 namespace {
-
-constexpr int64_t kBlock = 2048;
-
-template <typename T>
-RLSV_INLINE void add_segment(const T* from, int64_t count, double* to) {
-  for (int64_t i = 0; i < count; i += kLanes<double>) {
-    Vec<double> segment, total;
-    widen_part(from + i, count - i, segment);
-    load_part(to + i, count - i, total);
-    store_part<double>(total + segment, count - i, to + i);
-  }
-}
-
-template <typename T>
-RLSV_INLINE void write_segment(const double* from, int64_t count, T* to) {
-  for (int64_t i = 0; i < count; i += kLanes<double>) {
-    Vec<double> segment;
-    load_part(from + i, count - i, segment);
-    narrow_part(segment, count - i, to + i);
-  }
-}
-
-// Outputs at the positions [begin, end) of the support, position 0 being tap 0 of frame 0.
-template <typename T>
-RLSV_INLINE void gather_block(const T* frames, int64_t count, int64_t taps, int64_t hop,
-                              int64_t begin, int64_t end, T* out) {
-  double totals[kBlock] = {};
-  const int64_t first = begin < taps ? 0 : (begin - taps) / hop + 1;
-  for (int64_t t = first; t < count && t * hop < end; ++t) {
-    const int64_t from = std::max(begin, t * hop), to = std::min(end, t * hop + taps);
-    add_segment(frames + t * taps + (from - t * hop), to - from, totals + (from - begin));
-  }
-  write_segment(totals, end - begin, out);
-}
 
 Tensor frames(const Tensor& signal, int64_t taps, int64_t hop, int64_t count, int64_t offset) {
   check_frames(signal, taps, hop, count);
@@ -83,13 +50,18 @@ Tensor overlap_add(const Tensor& frames, int64_t hop, int64_t length, int64_t of
     using T = decltype(zero);
     const T* in = read<T>(frames);
     T* out = write<T>(result);
-    const int64_t blocks = (length + kBlock - 1) / kBlock;
-    const int64_t cost = (taps / hop + 2) * kBlock / kLanes<double>;
+    const int64_t blocks = (length + kGathered - 1) / kGathered;
+    const int64_t cost = (taps / hop + 2) * kGathered / kLanes<double>;
     parallel(batch * blocks, cost, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t item = i / blocks, sample = i % blocks * kBlock;
-        gather_block(in + item * count * taps, count, taps, hop, sample + offset,
-                     std::min(sample + kBlock, length) + offset, out + item * length + sample);
+        const int64_t item = i / blocks, sample = i % blocks * kGathered;
+        const T* from = in + item * count * taps;
+        const auto add = [&](int64_t t, int64_t tap, int64_t size, double* to) {
+          add_segment(from + t * taps + tap, size, to);
+        };
+        gather_block(count, taps, hop, sample + offset,
+                     std::min(sample + kGathered, length) + offset, add,
+                     out + item * length + sample);
       }
     });
   });

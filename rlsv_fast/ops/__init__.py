@@ -3,8 +3,10 @@
 Every operator has a twin of the same name and signature in :mod:`rlsv_fast.reference`.
 """
 
+from rlsv_fast.ops.all_pole import all_pole
 from rlsv_fast.ops.frame_convolution import frame_convolution
 from rlsv_fast.ops.frame_distance import frame_distance
+from rlsv_fast.ops.lsf_to_lpc import lsf_to_lpc
 from rlsv_fast.ops.modulated_cosines import modulated_cosines
 from rlsv_fast.ops.neg_snr import neg_snr
 from rlsv_fast.ops.overlap_add import frames, overlap_add
@@ -17,9 +19,11 @@ from rlsv_fast.ops.total_variation import total_variation
 
 __all__ = [
     "SinkhornResult",
+    "all_pole",
     "frame_convolution",
     "frame_distance",
     "frames",
+    "lsf_to_lpc",
     "modulated_cosines",
     "neg_snr",
     "overlap_add",

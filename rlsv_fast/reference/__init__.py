@@ -1,7 +1,9 @@
 """Every operator of :mod:`rlsv_fast.ops` in plain PyTorch: specification, oracle and baseline."""
 
+from rlsv_fast.reference.all_pole import all_pole
 from rlsv_fast.reference.frame_convolution import frame_convolution
 from rlsv_fast.reference.frame_distance import frame_distance
+from rlsv_fast.reference.lsf_to_lpc import lsf_to_lpc
 from rlsv_fast.reference.modulated_cosines import modulated_cosines
 from rlsv_fast.reference.neg_snr import neg_snr
 from rlsv_fast.reference.overlap_add import frames, overlap_add
@@ -12,9 +14,11 @@ from rlsv_fast.reference.sinkhorn_loss import sinkhorn_loss
 from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
+    "all_pole",
     "frame_convolution",
     "frame_distance",
     "frames",
+    "lsf_to_lpc",
     "modulated_cosines",
     "neg_snr",
     "overlap_add",

@@ -6,9 +6,11 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "cuda/all_pole.h"
 #include "cuda/frame_convolution.h"
 #include "cuda/frame_distance.h"
 #include "cuda/grid.h"
+#include "cuda/lsf_to_lpc.h"
 #include "cuda/modulated_cosines.h"
 #include "cuda/neg_snr.h"
 #include "cuda/overlap_add.h"
@@ -129,6 +131,40 @@ void drive_overlap_add(Results& results) {
     results.expect(frames(signal.data(), shape, framed.data(), nullptr));
     results.expect(overlap_add(cut.data(), shape, added.data(), nullptr));
     results.add(framed, added);
+  }
+}
+
+template <typename T>
+void drive_lsf_to_lpc(Results& results) {
+  for (const int64_t order : {6, 7}) {
+    const int64_t rows = 35;
+    const auto lsf = random<T>(rows * order), grad = random<T>(rows * order);
+    auto lpc = room<T>(rows * order), gradient = room<T>(rows * order);
+    results.expect(lsf_to_lpc_forward(lsf.data(), rows, order, lpc.data(), nullptr));
+    results.expect(
+        lsf_to_lpc_backward(grad.data(), lsf.data(), rows, order, gradient.data(), nullptr));
+    results.add(lpc, gradient);
+  }
+}
+
+template <typename T>
+void drive_all_pole(Results& results) {
+  const PoleShape shapes[] = {
+      {2, 17, 3, 6, 3}, {1, 3, 11, 38, 13}, {2, 3, 32, 34, 9}, {1, 2, 40, 66, 33}};
+  for (const PoleShape& shape : shapes) {
+    const int64_t samples = shape.batch * shape.samples(), poles = shape.rows() * shape.order,
+                  framed = shape.rows() * shape.frame;
+    const auto signal = random<T>(samples), grad = random<T>(samples);
+    auto filters = random<T>(poles);
+    for (T& factor : filters) factor /= T(shape.order);
+    auto filtered = room<T>(framed), result = room<T>(samples), flow = room<T>(framed),
+         grad_signal = room<T>(samples), grad_coefficients = room<T>(poles);
+    results.expect(all_pole_forward(signal.data(), filters.data(), shape, filtered.data(),
+                                    result.data(), nullptr));
+    results.expect(all_pole_backward(grad.data(), filters.data(), filtered.data(), shape,
+                                     flow.data(), grad_signal.data(), grad_coefficients.data(),
+                                     nullptr));
+    results.add(result, filtered, grad_signal, grad_coefficients);
   }
 }
 
@@ -280,6 +316,8 @@ int main() {
   DRIVE(frame_distance);
   DRIVE(total_variation);
   DRIVE(overlap_add);
+  DRIVE(lsf_to_lpc);
+  DRIVE(all_pole);
   DRIVE(neg_snr);
   DRIVE(si_sdr);
   DRIVE(sinkhorn);

@@ -58,6 +58,11 @@ def transport(
     return call
 
 
+def scaled(signal: Tensor, coefficients: Tensor) -> tuple[Tensor, ...]:
+    """Filters that are stable."""
+    return signal, coefficients / (4 * coefficients.shape[-1])
+
+
 def convolve(axes: tuple[int, int, int], **options: int) -> Callable[..., Tensor]:
     """Calls with a weight whose axes lie in another order in memory."""
 
@@ -164,6 +169,23 @@ ALIGNED = [
         )
         for make in [partial(normal, (3, count, taps))]
         for options in [{"hop": hop, "length": 173, "offset": offset}]
+    ),
+    *(
+        Case("lsf_to_lpc", f"{rows}x{order}", partial(uniform, (rows, order)))
+        for rows, order in ((31, 3), (33, 20), (32, 1), (1, 33), (2, 64))
+    ),
+    *(
+        Case("all_pole", f"{count}-{frame}-{hop}-{order}", make, options, view=scaled)
+        for count, frame, hop, order in (
+            (31, 2, 1, 1),
+            (33, 6, 5, 10),
+            (4, 32, 31, 20),
+            (3, 66, 33, 32),
+            (2, 34, 17, 33),
+            (1, 64, 8, 64),
+        )
+        for make in [partial(normal, (2, count * hop), (2, count, order))]
+        for options in [{"frame": frame, "hop": hop}]
     ),
     *(
         Case(op, f"{size}{name}", partial(normal, (3, size), (3, size)), options)

@@ -169,6 +169,38 @@ def _overlap_add(draw: Draw, call: Call) -> None:
     call.shapes = ((batch, length),)
 
 
+def _lsf_to_lpc(draw: Draw, call: Call) -> None:
+    shape = draw.pick(((draw.size(24),), draw.sizes(9, 24), draw.sizes(3, 4, 24)))
+    order = min(shape[-1], 64)
+    shape = (*shape[:-1], order)
+    if draw.chance(0.6):
+        steps = torch.from_numpy(draw.random.random((*shape[:-1], order + 1)) + 0.01)
+        data = torch.pi * (steps / steps.sum(-1, keepdim=True)).cumsum(-1)[..., :-1]
+        draw.tensor(call, "lsf", shape, ("ones",), data)
+    else:
+        draw.tensor(call, "lsf", shape)
+        call.tame = False  # coefficients up to 2^64
+    call.shapes = (shape,)
+
+
+def _all_pole(draw: Draw, call: Call) -> None:
+    batch, count, hop = draw.size(4), draw.size(20), max(draw.size(20), 1)
+    order = min(draw.size(24), 64)
+    draw.tensor(call, "signal", (batch, count * hop))
+    if draw.chance(0.7):
+        data = torch.from_numpy(draw.random.uniform(-1, 1, (batch, count, order)))
+        draw.tensor(call, "coefficients", data.shape, ("ones",), data / max(order, 1))
+    else:
+        draw.tensor(call, "coefficients", (batch, count, order))
+        call.tame = False  # poles outside of the unit circle
+    frame = hop + hop % 2 + 2 * draw.pick((0, 1, 2, 7, 40))
+    if draw.chance(0.1):
+        frame += draw.pick((-2 * hop, 1, 2**40))
+        call.lenient = True  # refused, or beyond any memory
+    call.arguments.update(frame=frame, hop=hop)
+    call.shapes = ((batch, count * hop),)
+
+
 def _shift(draw: Draw) -> int:
     return int(draw.pick((0, 0, 1, 3, -2, 17, 50, -50, 2**31, -(2**31), 2**40, -(2**40))))
 
@@ -294,9 +326,11 @@ def _sinkhorn_divergence(draw: Draw, call: Call) -> None:
 
 
 OPERATORS: dict[str, Callable[[Draw, Call], None]] = {
+    "all_pole": _all_pole,
     "frame_convolution": _frame_convolution,
     "frame_distance": _frame_distance,
     "frames": _frames,
+    "lsf_to_lpc": _lsf_to_lpc,
     "modulated_cosines": _modulated_cosines,
     "neg_snr": _neg_snr,
     "overlap_add": _overlap_add,
