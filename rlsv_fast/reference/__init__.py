@@ -2,6 +2,7 @@
 
 from rlsv_fast.reference.frame_convolution import frame_convolution
 from rlsv_fast.reference.frame_distance import frame_distance
+from rlsv_fast.reference.harmonic_bank import harmonic_bank
 from rlsv_fast.reference.modulated_cosines import modulated_cosines
 from rlsv_fast.reference.neg_snr import neg_snr
 from rlsv_fast.reference.overlap_add import frames, overlap_add
@@ -9,12 +10,14 @@ from rlsv_fast.reference.si_sdr import si_sdr
 from rlsv_fast.reference.sinkhorn import sinkhorn, sinkhorn_distance, sinkhorn_plan
 from rlsv_fast.reference.sinkhorn_divergence import sinkhorn_divergence
 from rlsv_fast.reference.sinkhorn_loss import sinkhorn_loss
+from rlsv_fast.reference.spectral_loss import spectral_loss
 from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
     "frame_convolution",
     "frame_distance",
     "frames",
+    "harmonic_bank",
     "modulated_cosines",
     "neg_snr",
     "overlap_add",
@@ -24,5 +27,6 @@ __all__ = [
     "sinkhorn_divergence",
     "sinkhorn_loss",
     "sinkhorn_plan",
+    "spectral_loss",
     "total_variation",
 ]
