@@ -39,6 +39,7 @@ PARTS = {
     "total_variation": "total_variation",
     "neg_snr, si_sdr": "neg_snr or si_sdr",
     "frames, overlap_add": "frames or overlap_add",
+    "harmonic_bank, spectral_loss": "harmonic_bank or spectral_loss",
 }
 TESTS = ("tests/test_contract.py", "tests/ops", "tests/gpu")
 LOST = 4  # exit status of benchmarks whose CUDA context has died; a new process can go on

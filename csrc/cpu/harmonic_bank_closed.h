@@ -3,8 +3,8 @@
 //   D_K  = sum_{k <= K} sin(k phase)   = sin(K half) sin((K + 1) half) / s
 //   D'_K = sum_{k <= K} k cos(k phase) = ((K + 1/2) sin((2 K + 1) half) / s - 1/2
 //                                         - D_K cos(half) / s) / 2
-// Every sine is exact relative to itself, the multiples of half being exact, and so are the
-// quotients near s = 0; s itself is kept from being 0.
+// and D_K = 0, D'_K = K (K + 1) / 2 where s = 0. Every sine is exact relative to itself, the
+// multiples of half being exact, and so are the quotients near s = 0.
 #if defined(RLSV_HARMONIC_BANK_CLOSED_H) == defined(RLSV_PASS_TOGGLE)
 #if defined(RLSV_HARMONIC_BANK_CLOSED_H)
 #undef RLSV_HARMONIC_BANK_CLOSED_H
@@ -19,10 +19,12 @@ namespace rlsv_fast::RLSV_PASS {
 template <typename T>
 struct Dirichlet {
   Wholes<T> half;
-  Vec<T> cosine_half, inverse;  // 1 / s
+  decltype(Wholes<T>{} == Wholes<T>{}) zero;
+  Vec<T> cosine_half, inverse;  // 1 / s, infinite where it is 0
 
   RLSV_INLINE explicit Dirichlet(const Wholes<T>& angle) {
     halve(angle, half);
+    zero = half == 0;
     Vec<T> turns, sine_half;
     times(Wholes<T>{} + 1, half, turns);
     sine<T>(turns, sine_half);
@@ -33,14 +35,15 @@ struct Dirichlet {
     Vec<T> first, second;
     sine_of<T>(count, half, first);
     sine_of<T>(count + 1, half, second);
-    sum = first * inverse * second;
+    sum = zero ? Vec<T>{} : first * inverse * second;
   }
   // The derivative by the phase, beside the value.
   RLSV_INLINE void slope(const Wholes<T>& count, const Vec<T>& value, Vec<T>& slope) const {
     Vec<T> odd;
     sine_of<T>(count + count + 1, half, odd);
-    const Vec<T> number = __builtin_convertvector(count, Vec<T>) + T(0.5);
-    slope = T(0.5) * (number * odd * inverse - T(0.5) - value * cosine_half * inverse);
+    const Vec<T> number = __builtin_convertvector(count, Vec<T>);
+    slope = T(0.5) * ((number + T(0.5)) * odd * inverse - T(0.5) - value * cosine_half * inverse);
+    slope = zero ? T(0.5) * number * (number + T(1)) : slope;
   }
 };
 

@@ -39,14 +39,8 @@ RLSV_INLINE void times(const Wholes<double>& number, const Wholes<double>& angle
   reduce_turns<double>(turns);
 }
 
-// Half an angle, but never 0: a Dirichlet kernel divides by its sine.
-RLSV_INLINE void halve(const Wholes<float>& angle, Wholes<float>& half) {
-  half = angle >> 1;
-  half = half == 0 ? half + 1 : half;
-}
-RLSV_INLINE void halve(const Wholes<double>& angle, Wholes<double>& half) {
-  half = angle == 0.0 ? angle + 1e-20 : 0.5 * angle;
-}
+RLSV_INLINE void halve(const Wholes<float>& angle, Wholes<float>& half) { half = angle >> 1; }
+RLSV_INLINE void halve(const Wholes<double>& angle, Wholes<double>& half) { half = 0.5 * angle; }
 
 // The sine of `number` times an angle.
 template <typename T>

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "chunked_sums.h"
+#include "exponential.h"
 #include "operands.h"
 #include "spectral_loss_rules.h"
 

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(kPieceThreads)
     BankPiece* const mine = pieces + item * count;
     Turns advance = 0;
     double poison = 0.0;
+#pragma unroll 1
     for (int64_t p = begin; p < end; ++p) {
       const BankPiece piece = make_piece(in.f0 + item * in.shape.frames, in.shape, p);
       advance += piece.advance(in.shape.length(p));
@@ -57,6 +58,7 @@ __global__ void __launch_bounds__(kPieceThreads)
       phase += turns[from][t - 1];
       poison += poisons[from][t - 1];
     }
+#pragma unroll 1
     for (int64_t p = begin; p < end; ++p) {
       mine[p].start = phase;
       poison = mine[p].poison += poison;

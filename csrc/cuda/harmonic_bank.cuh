@@ -2,8 +2,8 @@
 //   D_K  = sum_{k <= K} sin(k phase)   = sin(K half) sin((K + 1) half) / s
 //   D'_K = sum_{k <= K} k cos(k phase) = ((K + 1/2) sin((2 K + 1) half) / s - 1/2
 //                                         - D_K cos(half) / s) / 2
-// Multiples of angles are exact (see Angle), sines exact relative to themselves, and so are the
-// quotients near s = 0; s itself is kept from being 0.
+// and D_K = 0, D'_K = K (K + 1) / 2 where s = 0. Multiples of angles are exact (see Angle), sines
+// exact relative to themselves, and so are the quotients near s = 0.
 #pragma once
 
 #include "../turns.h"
@@ -24,29 +24,31 @@ __device__ __forceinline__ double times(int32_t number, double angle) {
   return turns;
 }
 
-__device__ __forceinline__ int32_t halve(int32_t angle) {
-  const int32_t half = angle >> 1;
-  return half == 0 ? 1 : half;
-}
-__device__ __forceinline__ double halve(double angle) { return angle == 0.0 ? 1e-20 : 0.5 * angle; }
+__device__ __forceinline__ int32_t halve(int32_t angle) { return angle >> 1; }
+__device__ __forceinline__ double halve(double angle) { return 0.5 * angle; }
 
 template <typename T>
 struct Dirichlet {
   typename Angle<T>::type half;
-  T cosine_half, inverse;  // 1 / s
+  bool zero;
+  T cosine_half, inverse;  // 1 / s, infinite where it is 0
 
   __device__ __forceinline__ explicit Dirichlet(typename Angle<T>::type angle)
       : half(halve(angle)),
+        zero(half == 0),
         cosine_half(cosine_turns(times(1, half))),
         inverse(T(1) / sine_turns(times(1, half))) {}
 
   __device__ __forceinline__ T value(int32_t count) const {
-    return sine_turns(times(count, half)) * inverse * sine_turns(times(count + 1, half));
+    const T sum = sine_turns(times(count, half)) * inverse * sine_turns(times(count + 1, half));
+    return zero ? T(0) : sum;
   }
   // The derivative by the phase, beside the value.
   __device__ __forceinline__ T slope(int32_t count, T value) const {
-    const T odd = sine_turns(times(2 * count + 1, half));
-    return T(0.5) * ((T(count) + T(0.5)) * odd * inverse - T(0.5) - value * cosine_half * inverse);
+    const T odd = sine_turns(times(2 * count + 1, half)), number = T(count);
+    const T slope =
+        T(0.5) * ((number + T(0.5)) * odd * inverse - T(0.5) - value * cosine_half * inverse);
+    return zero ? T(0.5) * number * (number + T(1)) : slope;
   }
 };
 

@@ -162,6 +162,7 @@ __global__ void __launch_bounds__(kPieceThreads)
     double flow = double(out.grad_phase[item]);
     if (t == kPieceThreads - 1) out.initial[item] = T(flow + totals[from][t]);
     if (t > 0) flow += totals[from][t - 1];
+#pragma unroll 1
     for (int64_t p = last; p > stop; --p) {
       const double part = shape.share(p), samples = double(shape.length(p));
       const double all = sums[p].first + flow * samples;
@@ -172,6 +173,7 @@ __global__ void __launch_bounds__(kPieceThreads)
       flow += sums[p].e;
     }
     __syncthreads();
+#pragma unroll 1
     for (int64_t i = t; i < shape.frames; i += kPieceThreads) {
       const BankSums *before = sums + 2 * i, *after = before + 1;
       const bool begins = i == 0, ends = i + 1 == shape.frames;

@@ -23,7 +23,7 @@ def harmonic_bank(
     number = torch.arange(1, count + 1, device=f0.device).to(f0)
     phase = f0.new_zeros(batch) if initial_phase is None else initial_phase
     if frames == 0:
-        return f0.new_zeros(batch, 0), _wrapped(phase)
+        return f0 + amplitude.reshape(batch, 0) + phase[:, None], _wrapped(phase)
 
     # What each harmonic has at each frame: (B, T, K).
     audible = f0[..., None] * number < nyquist

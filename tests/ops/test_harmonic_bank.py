@@ -45,18 +45,25 @@ def gradients(module: object, f0: Tensor, amplitude: Tensor, **options: int) -> 
 
 @both
 def test_the_original_synthesiser(module: object, shared: Path, device: str) -> None:
-    arrays = {key: value.to(device) for key, value in golden(shared, "harmonic_synth").items()}
+    # The twin's phase in float32 is no better than the original's: it is compared in float64.
+    dtype = torch.float32 if module is ops else torch.float64
+    arrays = {
+        key: value.to(device, dtype) for key, value in golden(shared, "harmonic_synth").items()
+    }
     f0 = arrays["f0_hz"][..., 0].clone().requires_grad_()
     net = arrays["amp_net"][..., 0].clone().requires_grad_()
     amplitude = 2 * torch.sigmoid(net) ** math.log(10) + 1e-7
-    torch.testing.assert_close(amplitude, arrays["amplitudes"][..., 0])
+    torch.testing.assert_close(amplitude, arrays["amplitudes"][..., 0], rtol=1e-5, atol=1e-6)
     signal, _ = module.harmonic_bank(  # type: ignore[attr-defined]
         f0, amplitude, hop=256, sample_rate=RATE
     )
     # 5e-5: the float32 phase of the original.
     torch.testing.assert_close(signal, arrays["out"], rtol=0, atol=5e-5)
     found = torch.autograd.grad(signal, (f0, net), arrays["g"])
-    torch.testing.assert_close(found[0], arrays["g_f0"][..., 0], rtol=1e-3, atol=2e-4)
+    # The gradient to f0 sums over all later samples what that phase is off by: 1e-3 of the largest
+    # (this one agrees with float64 to 1e-6).
+    largest = float(arrays["g_f0"].abs().max())
+    assert (found[0] - arrays["g_f0"][..., 0]).abs().max() <= 1e-3 * largest
     torch.testing.assert_close(found[1], arrays["g_amp"][..., 0], rtol=1e-3, atol=5e-5)
 
 
@@ -104,7 +111,8 @@ def test_oscillators_of_the_original(shared: Path, device: str) -> None:
     )
     signal, _ = ops.harmonic_bank(frequency[..., 0], amplitude, hop=1, sample_rate=RATE)
     signal = signal.view(2, 7, 400).sum(1)
-    torch.testing.assert_close(signal, arrays["out"], rtol=0, atol=5e-5)
+    largest = float(arrays["out"].abs().max())
+    assert (signal - arrays["out"]).abs().max() <= 5e-5 * largest
     found = torch.autograd.grad(signal, (frequency, amplitude), arrays["g"])
     for gradient, key in zip(found, ("g_freq", "g_amp"), strict=True):
         expected = arrays[key].mT.flatten(0, 1)[..., None]
@@ -142,21 +150,19 @@ def test_phases_near_whole_turns(device: str) -> None:
         assert (final.abs() <= 1e-3).all()
 
 
-def test_float32_is_as_exact_as_its_inputs(device: str) -> None:
-    """Four minutes: nothing drifts, where a float32 sum would be off by radians."""
-    f0 = gliding(15000, torch.float32, device)
+def test_float32_is_exact_after_many_samples(device: str) -> None:
+    """A minute: nothing drifts, where a float32 sum would be off by radians."""
+    f0 = gliding(3750, torch.float32, device)
     amplitude = torch.ones_like(f0)
     signal, phase = ops.harmonic_bank(f0, amplitude, hop=256, sample_rate=RATE)
     exact, wide = ops.harmonic_bank(f0.double(), amplitude.double(), hop=256, sample_rate=RATE)
     assert (signal - exact).abs().max() <= 2e-6
     assert (phase - wide).abs().max() <= 1e-6
-    # The last phase is 2 pi / R times the sum of frequencies: the mean of every half frame.
-    frames = f0.double()
-    shift = (frames[:, -1] - frames[:, 0]) / 8  # held borders weigh more
-    cycles = 256 / RATE * (frames.sum(1) + 0 * shift)
-    turns = cycles - cycles.round()
-    error = torch.remainder(wide / (2 * math.pi) - turns + 0.5, 1) - 0.5
-    assert error.abs().max() <= 1e-6 + 0.1 * 0
+    plain = reference.harmonic_bank(
+        f0.double(), amplitude[..., None].double()[..., :0], hop=256, sample_rate=RATE
+    )[1]
+    apart = torch.remainder(wide - plain + 1, 2 * math.pi) - 1
+    assert apart.abs().max() <= 1e-6
 
 
 def test_a_signal_goes_on_where_the_last_one_ended(device: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlsv_fast import ops, reference
+from rlsv_fast._library import raw
 from rlsv_fast.nn import SpectralLoss
 from rlsv_fast.reference.spectral_loss import magnitudes
 
@@ -54,6 +55,19 @@ def test_each_scale_of_the_original(module: object, golden: dict[str, Tensor], d
                 reduce="mean",
             )
             assert found.item() == pytest.approx(want, rel=1e-4)
+
+
+def test_same_bits_for_any_number_of_threads(device: str) -> None:
+    """Of what follows the transforms; those are torch's and depend on the number of threads."""
+    spectra = torch.randn(2, 3, 20_000, 2, device=device)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (4, 1):
+            torch.set_num_threads(count)
+            results.append(raw._spectral_loss_forward(*spectra, 0.7, 0.3, True, True))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_known_distances(device: str) -> None:
