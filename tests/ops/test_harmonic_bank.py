@@ -60,11 +60,10 @@ def test_the_original_synthesiser(module: object, shared: Path, device: str) -> 
     # 5e-5: the float32 phase of the original.
     torch.testing.assert_close(signal, arrays["out"], rtol=0, atol=5e-5)
     found = torch.autograd.grad(signal, (f0, net), arrays["g"])
-    # The gradient to f0 sums over all later samples what that phase is off by: 1e-3 of the largest
-    # (this one agrees with float64 to 1e-6).
-    largest = float(arrays["g_f0"].abs().max())
-    assert (found[0] - arrays["g_f0"][..., 0]).abs().max() <= 1e-3 * largest
-    torch.testing.assert_close(found[1], arrays["g_amp"][..., 0], rtol=1e-3, atol=5e-5)
+    # Gradients sum over many samples what that phase is off by; here they are those of float64.
+    for gradient, key, share in ((found[0], "g_f0", 1e-3), (found[1], "g_amp", 2e-4)):
+        expected = arrays[key][..., 0]
+        assert (gradient - expected).abs().max() <= share * expected.abs().max()
 
 
 def test_the_original_distribution_as_amplitudes_per_harmonic(shared: Path, device: str) -> None:
@@ -194,11 +193,13 @@ def test_nothing_above_half_the_sampling_rate(device: str) -> None:
     assert signal[0].any() and not signal[1:3].any() and not signal[4].any()
     general, _ = ops.harmonic_bank(f0, spread(f0, amplitude, 101), hop=64, sample_rate=RATE)
     torch.testing.assert_close(signal, general, rtol=0, atol=1e-5)
-    tones, _ = ops.harmonic_bank(
-        f0, amplitude[..., None].expand(5, 1, 60), hop=64, sample_rate=RATE
+    # Of 160 Hz the 49 harmonics below 8000 Hz are heard, and not the 50th.
+    each = amplitude[..., None].expand(5, 1, 60)
+    all_of_them, most, fewer = (
+        ops.harmonic_bank(f0, each[..., :count], hop=64, sample_rate=RATE)[0][3]
+        for count in (60, 49, 48)
     )
-    spectrum = torch.fft.rfft(tones[3] * torch.hann_window(64, device=device)).abs()
-    assert spectrum[-1] < 0.6 * spectrum[-3]  # 49 harmonics of 160 Hz, not the 50th
+    assert torch.equal(all_of_them, most) and not torch.equal(most, fewer)
 
 
 @both
