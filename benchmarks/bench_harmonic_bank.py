@@ -171,6 +171,7 @@ def main() -> None:
     """Print the table: all sides in turn, each in rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("flat", "general"), help="one kind of amplitudes")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory:
@@ -184,6 +185,8 @@ def main() -> None:
         "|---|---|---|---|---|---|"
     )
     for kind, peers in (("flat", CLOSED), ("general", GENERAL)):
+        if arguments.only not in (None, kind):
+            continue
         leaves = _leaves(UMSS, "cpu", kind == "general")
         times: dict[str, list[float]] = {peer: [] for peer in peers}
         for call in peers.values():

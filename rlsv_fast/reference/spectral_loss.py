@@ -38,4 +38,5 @@ def magnitudes(signal: Tensor, size: int, overlap: float) -> Tensor:
     padded = functional.pad(signal, (0, (frames - 1) * hop + size - samples))
     window = torch.hann_window(size, dtype=signal.dtype, device=signal.device)
     spectrum = torch.fft.rfft(padded.unfold(1, size, hop) * window)
-    return (spectrum.real.square() + spectrum.imag.square() + 1e-10).sqrt()
+    squares: Tensor = spectrum.real.square() + spectrum.imag.square() + 1e-10
+    return squares.sqrt()
