@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rlsv_fast._library import differentiable, fake, raw
 from rlsv_fast.ops import _check
@@ -74,9 +73,10 @@ def spectral_loss(
     of n samples begin every :math:`n (1 - \text{overlap})` samples from the first one on, under a
     periodic Hann window; zeros follow the signal until every frame that begins in it is full.
 
-    ``torch.stft`` makes the spectra. Magnitudes, both distances, their sum and the derivative by
-    the spectrum are made in one pass over them, and the derivative is all that is kept of it.
-    Equal magnitudes have subgradient 0.
+    ``torch.fft`` transforms the frames, and back in the gradient. Magnitudes, both distances, their
+    sum and the derivative by the spectrum are made in one pass, and that derivative is all that is
+    kept of it. Equal magnitudes have subgradient 0. The bits of torch's transforms, and so the last
+    ones of the loss, depend on the number of threads.
 
     Args:
         estimate: shape (B, N).
@@ -122,7 +122,10 @@ def spectral_loss(
     wanted = (recorded and estimate.requires_grad, recorded and target.requires_grad)
     values = [
         _distance(
-            _spectrum(estimate, size, overlap), _spectrum(target, size, overlap), *weights, *wanted
+            _spectrum(estimate.contiguous(), size, overlap),
+            _spectrum(target.contiguous(), size, overlap),
+            *weights,
+            *wanted,
         )[0]
         for size in sizes
     ]
@@ -138,14 +141,45 @@ def _weight(name: str, value: float) -> float:
 
 
 def _spectrum(signal: Tensor, size: int, overlap: float) -> Tensor:
-    """Real and imaginary parts of all bins of each item, (B, M, 2), in the order torch has them."""
-    batch, samples = signal.shape
-    if batch == 0 or samples == 0:
+    """Real and imaginary parts of all bins of each item, (B, M, 2), frame after frame."""
+    if signal.numel() == 0:
         return torch.stack([signal, signal], -1)
-    hop = max(int(size * (1 - overlap)), 1)
-    frames = -(-samples // hop)
-    padded = functional.pad(signal, (0, (frames - 1) * hop + size - samples))
-    window = torch.hann_window(size, dtype=signal.dtype, device=signal.device)
-    spectrum = torch.stft(padded, size, hop, window=window, center=False, return_complex=True)
-    # Frames before bins, as they lie in memory.
-    return torch.view_as_real(spectrum.transpose(1, 2)).reshape(batch, -1, 2)
+    spectrum: Tensor = _transform(signal, size, max(int(size * (1 - overlap)), 1))
+    return spectrum
+
+
+def _window(size: int, like: Tensor) -> Tensor:
+    return torch.hann_window(size, dtype=like.dtype, device=like.device)
+
+
+def _transform_forward(signal: Tensor, size: int, hop: int) -> Tensor:
+    batch, samples = signal.shape
+    frames = raw._frames(signal, size, hop, -(-samples // hop), 0) * _window(size, signal)
+    return torch.view_as_real(torch.fft.rfft(frames)).reshape(batch, -1, 2)
+
+
+def _transform_backward(
+    _: tuple[Tensor, ...],
+    constants: tuple[int, int, int],
+    needs: tuple[bool, ...],
+    grad: Tensor,
+) -> tuple[Any, ...]:
+    """The adjoint: half the work of torch's own, which makes complex frames of all bins."""
+    samples, size, hop = constants
+    bins = size // 2 + 1
+    # The inverse counts every bin twice but those without a partner, whose imaginary part is 0.
+    share = torch.full((bins, 2), 0.5, dtype=grad.dtype, device=grad.device)
+    ends = share[:: bins - 1] if size % 2 == 0 else share[:1]
+    ends[:, 0], ends[:, 1] = 1, 0
+    spectra = torch.view_as_complex(grad.reshape(grad.shape[0], -1, bins, 2) * share)
+    frames = torch.fft.irfft(spectra, size, norm="forward") * _window(size, grad)
+    return raw._overlap_add(frames, hop, samples, 0), None, None
+
+
+_transform = differentiable(
+    "Transform",
+    _transform_forward,
+    save=lambda inputs, outputs: (),
+    constants=lambda inputs: (inputs[0].shape[1], *inputs[1:]),
+    backward=_transform_backward,
+)
