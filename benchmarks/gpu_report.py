@@ -39,6 +39,7 @@ PARTS = {
     "total_variation": "total_variation",
     "neg_snr, si_sdr": "neg_snr or si_sdr",
     "frames, overlap_add": "frames or overlap_add",
+    "harmonic_bank, spectral_loss": "harmonic_bank or spectral_loss",
     "all_pole, lsf_to_lpc": "all_pole or lsf_to_lpc",
 }
 TESTS = ("tests/test_contract.py", "tests/ops", "tests/gpu")

@@ -3,6 +3,7 @@
 
 #include "cuda/all_pole_grid.h"
 #include "cuda/frame_convolution_grid.h"
+#include "cuda/harmonic_bank_grid.h"
 #include "simd_level.h"
 
 namespace {
@@ -93,6 +94,11 @@ void define_grids(py::module_ module) {
   module.def("variation_shape", &variation_shape);
   module.def("variation_sums_grid", &variation_sums_grid);
   module.def("variation_backward_grid", &variation_backward_grid);
+
+  module.def("bank_sample_grid", &bank_sample_grid);
+  module.def("bank_piece_grid", &bank_piece_grid);
+  module.def("bank_frame_grid", &bank_frame_grid);
+  module.def("bank_item_grid", &bank_item_grid);
 
   py::class_<SinkhornGrid>(module, "SinkhornGrid")
       .def_readonly("grid", &SinkhornGrid::grid)

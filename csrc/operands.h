@@ -6,6 +6,7 @@
 #include "check.h"
 #include "frame_convolution_rules.h"
 #include "frame_distance_rules.h"
+#include "harmonic_bank_rules.h"
 #include "lsf_rules.h"
 
 namespace rlsv_fast {
@@ -223,6 +224,64 @@ inline void check_si_sdr_backward(const Tensor& grad, const Tensor& estimate, co
   const int64_t items = estimate.size(0);
   STD_TORCH_CHECK(grad.size(0) == items && moments.numel() == 3 * items, op,
                   ": grad and moments must have one row per item");
+}
+
+// harmonic_bank
+
+constexpr int64_t kMostHarmonics = int64_t(1) << 20;
+
+// Amplitudes of shape (B, T, K) say themselves how many harmonics there are.
+inline BankShape bank_shape(const Tensor& f0, const Tensor& amplitude, int64_t hop,
+                            int64_t sample_rate, int64_t harmonics) {
+  return {f0.size(0), f0.size(1), hop, amplitude.dim() == 3 ? amplitude.size(2) : harmonics,
+          double(sample_rate)};
+}
+
+inline void check_harmonic_bank(const Tensor& f0, const Tensor& amplitude,
+                                const Tensor& initial_phase, int64_t hop, int64_t sample_rate,
+                                int64_t harmonics) {
+  const char* op = "harmonic_bank";
+  check_input(f0, 2, op, "f0");
+  check_input(amplitude, amplitude.dim() == 3 ? 3 : 2, op, "amplitude");
+  check_input(initial_phase, 1, op, "initial_phase");
+  check_same_type(f0, amplitude, op, "amplitude");
+  check_same_type(f0, initial_phase, op, "initial_phase");
+  STD_TORCH_CHECK(amplitude.size(0) == f0.size(0) && amplitude.size(1) == f0.size(1), op,
+                  ": amplitude must have shape (B, T) or (B, T, K)");
+  STD_TORCH_CHECK(initial_phase.size(0) == f0.size(0), op, ": initial_phase must have shape (B,)");
+  const BankShape shape = bank_shape(f0, amplitude, hop, sample_rate, harmonics);
+  STD_TORCH_CHECK(hop >= 1 && sample_rate >= 1, op, ": hop and sample_rate must be positive");
+  STD_TORCH_CHECK(shape.harmonics >= 0 && shape.harmonics <= kMostHarmonics, op,
+                  ": harmonics must not be negative, and at most ", kMostHarmonics);
+}
+
+inline void check_harmonic_bank_backward(const Tensor& grad, const Tensor& grad_phase,
+                                         const Tensor& f0, const Tensor& amplitude,
+                                         const Tensor& initial_phase, int64_t hop,
+                                         int64_t sample_rate, int64_t harmonics) {
+  const char* op = "harmonic_bank";
+  check_harmonic_bank(f0, amplitude, initial_phase, hop, sample_rate, harmonics);
+  check_input(grad, 2, op, "grad");
+  check_input(grad_phase, 1, op, "grad_phase");
+  check_same_type(f0, grad, op, "grad");
+  check_same_type(f0, grad_phase, op, "grad_phase");
+  STD_TORCH_CHECK(grad.size(0) == f0.size(0) && grad.size(1) == f0.size(1) * hop, op,
+                  ": grad must have shape (B, T hop)");
+  STD_TORCH_CHECK(grad_phase.size(0) == f0.size(0), op, ": grad_phase must have shape (B,)");
+}
+
+// spectral_loss
+
+// Spectra as real and imaginary parts of the bins of each item, in any one order.
+inline void check_spectral_loss(const Tensor& estimate, const Tensor& target) {
+  const char* op = "spectral_loss";
+  check_input(estimate, 3, op, "estimate");
+  check_input(target, 3, op, "target");
+  check_same_type(estimate, target, op, "target");
+  STD_TORCH_CHECK(estimate.size(2) == 2, op, ": spectra must have shape (B, M, 2)");
+  for (int64_t axis = 0; axis < 3; ++axis)
+    STD_TORCH_CHECK(target.size(axis) == estimate.size(axis), op,
+                    ": both spectra must have the same shape");
 }
 
 // sinkhorn

@@ -54,6 +54,19 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
       "bool with_target) -> (Tensor, Tensor)");
 
   m.def(
+      "_harmonic_bank_forward(Tensor f0, Tensor amplitude, Tensor initial_phase, int hop, "
+      "int sample_rate, int harmonics) -> (Tensor, Tensor)");
+  m.def(
+      "_harmonic_bank_backward(Tensor grad, Tensor grad_phase, Tensor f0, Tensor amplitude, "
+      "Tensor initial_phase, int hop, int sample_rate, int harmonics) "
+      "-> (Tensor, Tensor, Tensor)");
+
+  m.def(
+      "_spectral_loss_forward(Tensor estimate, Tensor target, float magnitude_weight, "
+      "float log_magnitude_weight, bool want_estimate, bool want_target) "
+      "-> (Tensor, Tensor, Tensor)");
+
+  m.def(
       "_sinkhorn_forward(Tensor cost, Tensor epsilon, Tensor row, Tensor column, Tensor initial, "
       "int max_iterations, float tolerance, bool symmetric, bool want_plan) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");

@@ -2,7 +2,7 @@
 //
 // Counting in turns makes range reduction exact: subtract the nearest integer. What remains is one
 // odd polynomial on a quarter turn, sin(2 pi u) = u q(u^2), |u| <= 1/4, reached by symmetry:
-//   cos(2 pi t) = sin(2 pi (1/4 - |t|)),    sin(2 pi t) = sign(t) sin(2 pi (1/4 - ||t| - 1/4|)).
+//   cos(2 pi t) = sin(2 pi (1/4 - |t|)),    sin(2 pi t) = sign(t) sin(2 pi min(|t|, 1/2 - |t|)).
 // float: minimax, relative error 5.3e-9. double: Taylor to u^21, error 2e-18.
 // Everything here is generic over scalars and vectors (V) with scalar type T.
 #pragma once
@@ -69,7 +69,8 @@ RLSV_HOST_DEVICE T cosine_turns(T turns) {
 }
 template <typename T>
 RLSV_HOST_DEVICE T sine_turns(T turns) {
-  const T folded = T(0.25) - std::fabs(std::fabs(turns) - T(0.25));
+  const T magnitude = std::fabs(turns), rest = T(0.5) - magnitude;  // exact where it is less
+  const T folded = magnitude < rest ? magnitude : rest;
   T sine;
   quarter_sine(std::copysign(folded, turns), sine, T(0));
   return sine;

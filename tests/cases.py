@@ -148,6 +148,27 @@ def _weighted_divergence(module: Any, *inputs: Tensor) -> Tensor:
     return output
 
 
+def _bank(batch: int, frames: int, harmonics: int = 0, highest: float = 700.0) -> Inputs:
+    """Frequencies, amplitudes (one per harmonic where there is a number of them), a phase."""
+    amplitude = (batch, frames, harmonics) if harmonics else (batch, frames)
+    return lambda: (
+        80 + (highest - 80) * _uniform(batch, frames),
+        _normal(*amplitude),
+        3 * _normal(batch),
+    )
+
+
+def _ring(**options: Any) -> Callable[..., Tensor]:
+    """Calls with an initial phase."""
+
+    def call(module: Any, f0: Tensor, amplitude: Tensor, phase: Tensor) -> Tensor:
+        options.setdefault("sample_rate", 4000)
+        signal: Tensor = module.harmonic_bank(f0, amplitude, initial_phase=phase, **options)[0]
+        return signal
+
+    return call
+
+
 def _frequencies(*shape: int) -> Inputs:
     """Line spectral frequencies, ascending within (0, pi)."""
 
@@ -673,5 +694,98 @@ CASES: list[Case] = [
         lambda: (*_costs(3, 5, 4)(), 0.2 + _uniform(3), _normal(3, 5), _normal(4)),
         invoke=_weighted_divergence,
         small=True,
+    ),
+    *(
+        Case("harmonic_bank", name, make, invoke=_ring(**options), **more)
+        for name, make, options, more in (
+            ("typical", _bank(3, 20, highest=900), {"hop": 64, "sample_rate": 16000}, {}),
+            ("general", _bank(2, 9, 30, 400), {"hop": 48, "sample_rate": 16000}, {}),
+            ("small", _bank(2, 4), {"hop": 6, "harmonics": 9}, {"small": True}),
+            ("small-general", _bank(2, 4, 5), {"hop": 6}, {"small": True}),
+            ("odd", _bank(2, 5), {"hop": 7, "harmonics": 40}, {"small": True}),
+            ("odd-general", _bank(1, 5, 11), {"hop": 7}, {"small": True}),
+            ("long-frames", _bank(1, 2), {"hop": 301, "harmonics": 20}, {}),
+            ("long-frames-general", _bank(1, 3, 7), {"hop": 301}, {}),
+            ("single-samples", _bank(2, 9), {"hop": 1, "harmonics": 6}, {"small": True}),
+            ("one", _bank(1, 1, 1), {"hop": 1}, {"small": True}),
+            ("one-frame", _bank(2, 1), {"hop": 5, "harmonics": 3}, {"small": True}),
+            ("inaudible", _bank(2, 4, highest=9000), {"hop": 6, "harmonics": 9}, {}),
+            ("no-items", _bank(0, 3), {"hop": 4}, {}),
+            ("no-frames", _bank(2, 0), {"hop": 4}, {}),
+            ("many", _bank(70, 8), {"hop": 40, "harmonics": 30}, {}),  # more than a thread's share
+            (
+                "strided",
+                lambda: (80 + 600 * _uniform(4, 6), _normal(2, 5, 8), _normal(4)),
+                {"hop": 6},
+                {
+                    "view": lambda f0, amplitude, phase: (
+                        f0[::2, :5],
+                        amplitude[..., ::2],
+                        phase[::2],
+                    ),
+                    "small": True,
+                },
+            ),
+            (
+                "expanded",
+                lambda: (80 + 600 * _uniform(1, 5), _normal(3, 1), _normal(1)),
+                {"hop": 4, "harmonics": 7},
+                {
+                    "view": lambda f0, amplitude, phase: (
+                        f0.expand(3, 5),
+                        amplitude.expand(3, 5),
+                        phase.expand(3),
+                    ),
+                    "small": True,
+                },
+            ),
+        )
+    ),
+    *(
+        Case("spectral_loss", name, make, options, **more)
+        for name, make, options, more in (
+            ("mean", _pair(3, 300), {"fft_sizes": (64,), "reduce": "mean"}, {}),
+            ("typical", _pair(2, 3001), {}, {}),
+            ("small", _normals((2, 21), (2, 21)), {"fft_sizes": (16, 8)}, {"small": True}),
+            (
+                "weighted",
+                _normals((2, 19), (2, 19)),
+                {
+                    "fft_sizes": [12],
+                    "overlap": 0.5,
+                    "magnitude_weight": 0.3,
+                    "log_magnitude_weight": 2,
+                },
+                {"small": True},
+            ),
+            (
+                "odd",
+                _normals((1, 23), (1, 23)),
+                {"fft_sizes": (7,), "overlap": 0.3, "log_magnitude_weight": 0},
+                {"small": True},
+            ),
+            ("gapless", _normals((1, 9), (1, 9)), {"fft_sizes": (4,), "overlap": 0}, {}),
+            ("one", _normals((1, 1), (1, 1)), {"fft_sizes": (4, 2)}, {}),
+            ("no-items", _pair(0, 9), {"fft_sizes": (4,)}, {}),
+            ("no-samples", _pair(2, 0), {"fft_sizes": (4,)}, {}),
+            (
+                "strided",
+                _normals((40, 3), (20, 6)),
+                {"fft_sizes": (16,)},
+                {
+                    "view": lambda estimate, target: (estimate.t()[:, ::2], target.t()[::2]),
+                    "small": True,
+                },
+            ),
+            (
+                "expanded",
+                _normals((1, 20), (3, 20)),
+                {"fft_sizes": (8,)},
+                {
+                    "view": lambda estimate, target: (estimate.expand(3, 20), target),
+                    "small": True,
+                },
+            ),
+        )
     ),
 ]

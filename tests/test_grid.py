@@ -214,3 +214,12 @@ def test_sinkhorn_gradients_keep_the_papers_plans_in_shared_memory() -> None:
     assert grid.sinkhorn_reverse_grid(H200, 8, 173, 173, 4).resident
     far = grid.sinkhorn_gradient_grid(H200, 8, 65536, 65536, 4)
     assert far.residence == grid.Residence.nothing and far.elimination.blocks == 1
+
+
+def test_banks_have_a_thread_warp_or_block_for_everything() -> None:
+    for count in (*SIZES, 2**33):
+        samples, pieces = grid.bank_sample_grid(count), grid.bank_piece_grid(count)
+        assert samples.blocks == min(divide_up(count, samples.threads), MOST_BLOCKS)
+        assert pieces.blocks == min(divide_up(count, pieces.threads // 32), MOST_BLOCKS)
+        for one in (samples, pieces, grid.bank_frame_grid(count), grid.bank_item_grid(count)):
+            assert_launchable(one)

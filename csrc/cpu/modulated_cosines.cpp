@@ -16,6 +16,7 @@
 #define RLSV_KERNEL_FILE "cpu/modulated_cosines.cpp"
 #include "each_simd.h"
 #include "simd.h"
+#include "turns_vectors.h"
 
 namespace rlsv_fast::RLSV_PASS {
 namespace {
@@ -48,22 +49,6 @@ struct VectorCarrier {
     reduce_turns<T>(turns);
   }
 };
-
-template <typename T>
-RLSV_INLINE void cosine(const Vec<T>& turns, Vec<T>& result) {
-  Vec<T> magnitude;
-  absolute<T>(turns, magnitude);
-  quarter_sine(T(0.25) - magnitude, result, T(0));
-}
-
-template <typename T>
-RLSV_INLINE void sine(const Vec<T>& turns, Vec<T>& result) {
-  Vec<T> magnitude, folded;
-  absolute<T>(turns, magnitude);
-  absolute<T>(magnitude - T(0.25), folded);
-  folded = T(0.25) - folded;
-  quarter_sine<Vec<T>>(turns < T(0) ? -folded : folded, result, T(0));
-}
 
 template <typename T>
 struct Rows {

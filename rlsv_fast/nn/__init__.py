@@ -14,6 +14,7 @@ from rlsv_fast.nn.model import RepresentationModel
 from rlsv_fast.nn.original import load_original_state
 from rlsv_fast.nn.padding import frame_count, padding
 from rlsv_fast.nn.sorting import sort_components
+from rlsv_fast.nn.spectral import SpectralLoss
 
 __all__ = [
     "ConvDecoder",
@@ -29,6 +30,7 @@ __all__ = [
     "SincEncoder",
     "SinkhornDiagnosis",
     "SinkhornLoss",
+    "SpectralLoss",
     "TotalVariationLoss",
     "frame_count",
     "load_original_state",

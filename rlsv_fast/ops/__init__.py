@@ -6,6 +6,7 @@ Every operator has a twin of the same name and signature in :mod:`rlsv_fast.refe
 from rlsv_fast.ops.all_pole import all_pole
 from rlsv_fast.ops.frame_convolution import frame_convolution
 from rlsv_fast.ops.frame_distance import frame_distance
+from rlsv_fast.ops.harmonic_bank import harmonic_bank
 from rlsv_fast.ops.lsf_to_lpc import lsf_to_lpc
 from rlsv_fast.ops.modulated_cosines import modulated_cosines
 from rlsv_fast.ops.neg_snr import neg_snr
@@ -15,6 +16,7 @@ from rlsv_fast.ops.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_plan
 from rlsv_fast.ops.sinkhorn_distance import sinkhorn_distance
 from rlsv_fast.ops.sinkhorn_divergence import sinkhorn_divergence
 from rlsv_fast.ops.sinkhorn_loss import sinkhorn_loss
+from rlsv_fast.ops.spectral_loss import spectral_loss
 from rlsv_fast.ops.total_variation import total_variation
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "frame_convolution",
     "frame_distance",
     "frames",
+    "harmonic_bank",
     "lsf_to_lpc",
     "modulated_cosines",
     "neg_snr",
@@ -33,5 +36,6 @@ __all__ = [
     "sinkhorn_divergence",
     "sinkhorn_loss",
     "sinkhorn_plan",
+    "spectral_loss",
     "total_variation",
 ]

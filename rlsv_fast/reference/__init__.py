@@ -3,6 +3,7 @@
 from rlsv_fast.reference.all_pole import all_pole
 from rlsv_fast.reference.frame_convolution import frame_convolution
 from rlsv_fast.reference.frame_distance import frame_distance
+from rlsv_fast.reference.harmonic_bank import harmonic_bank
 from rlsv_fast.reference.lsf_to_lpc import lsf_to_lpc
 from rlsv_fast.reference.modulated_cosines import modulated_cosines
 from rlsv_fast.reference.neg_snr import neg_snr
@@ -11,6 +12,7 @@ from rlsv_fast.reference.si_sdr import si_sdr
 from rlsv_fast.reference.sinkhorn import sinkhorn, sinkhorn_distance, sinkhorn_plan
 from rlsv_fast.reference.sinkhorn_divergence import sinkhorn_divergence
 from rlsv_fast.reference.sinkhorn_loss import sinkhorn_loss
+from rlsv_fast.reference.spectral_loss import spectral_loss
 from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "frame_convolution",
     "frame_distance",
     "frames",
+    "harmonic_bank",
     "lsf_to_lpc",
     "modulated_cosines",
     "neg_snr",
@@ -28,5 +31,6 @@ __all__ = [
     "sinkhorn_divergence",
     "sinkhorn_loss",
     "sinkhorn_plan",
+    "spectral_loss",
     "total_variation",
 ]

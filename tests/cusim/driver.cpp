@@ -10,6 +10,7 @@
 #include "cuda/frame_convolution.h"
 #include "cuda/frame_distance.h"
 #include "cuda/grid.h"
+#include "cuda/harmonic_bank.h"
 #include "cuda/lsf_to_lpc.h"
 #include "cuda/modulated_cosines.h"
 #include "cuda/neg_snr.h"
@@ -18,6 +19,7 @@
 #include "cuda/sinkhorn.h"
 #include "cuda/sinkhorn_gradient.h"
 #include "cuda/sinkhorn_reverse.h"
+#include "cuda/spectral_loss.h"
 #include "cuda/total_variation.h"
 
 namespace rlsv_fast::cuda {
@@ -201,6 +203,53 @@ void drive_si_sdr(Results& results) {
   }
 }
 
+// Two voices, one of which rises beyond half the sampling rate.
+template <typename T>
+void drive_harmonic_bank(Results& results) {
+  for (const auto& [frames, hop, harmonics, closed] :
+       {std::tuple{5, 7, 9, true}, {5, 7, 9, false}, {300, 1, 2, true}, {1, 37, 3, false}}) {
+    const BankShape shape{2, frames, hop, harmonics, 1000.0};
+    const int64_t rows = shape.batch * frames, samples = rows * hop, count = 2 * rows,
+                  amplitudes = closed ? rows : rows * harmonics;
+    auto f0 = random<T>(rows);
+    for (int64_t i = 0; i < rows; ++i) f0[i] = T(10 + 40 * i / shape.batch) + f0[i];
+    const auto amplitude = random<T>(amplitudes), initial = random<T>(shape.batch),
+               grad = random<T>(samples), grad_phase = random<T>(shape.batch);
+    const HarmonicBank<T> in{f0.data(), amplitude.data(), initial.data(), shape, closed};
+    std::vector<BankPiece> pieces(count);
+    std::vector<BankSums> sums(count);
+    auto signal = room<T>(samples), final_phase = room<T>(shape.batch),
+         beyond = room<T>(closed ? 0 : amplitudes), by_f0 = room<T>(rows),
+         by_amplitude = room<T>(amplitudes), by_initial = room<T>(shape.batch);
+    results.expect(
+        harmonic_bank_forward(in, pieces.data(), signal.data(), final_phase.data(), nullptr));
+    const HarmonicBankGradient<T> out{grad.data(),         grad_phase.data(), pieces.data(),
+                                      sums.data(),         beyond.data(),     by_f0.data(),
+                                      by_amplitude.data(), by_initial.data()};
+    results.expect(harmonic_bank_backward(in, out, nullptr));
+    results.add(signal, final_phase, by_f0, by_amplitude, by_initial);
+  }
+}
+
+template <typename T>
+void drive_spectral_loss(Results& results) {
+  for (const int64_t bins : {37, 2100}) {
+    const Chunks rows = cut_rows(2, bins);
+    const auto estimate = random<T>(4 * bins), target = random<T>(4 * bins);
+    auto partials = room<double>(rows.total);
+    auto value = room<T>(2), by_estimate = room<T>(4 * bins), by_target = room<T>(4 * bins);
+    const Weights<T> weight(0.7, 0.3, bins);
+    results.expect(spectral_loss_forward<T>(estimate.data(), target.data(), rows, weight,
+                                            partials.data(), value.data(), by_estimate.data(),
+                                            by_target.data(), nullptr));
+    results.add(value, by_estimate, by_target);
+    results.expect(spectral_loss_forward<T>(estimate.data(), target.data(), rows, weight,
+                                            partials.data(), value.data(), nullptr, nullptr,
+                                            nullptr));
+    results.add(value);
+  }
+}
+
 // Uneven marginals of mass 1.
 template <typename T>
 std::vector<T> marginals(int64_t items, int64_t size) {
@@ -320,5 +369,7 @@ int main() {
   DRIVE(all_pole);
   DRIVE(neg_snr);
   DRIVE(si_sdr);
+  DRIVE(harmonic_bank);
+  DRIVE(spectral_loss);
   DRIVE(sinkhorn);
 }

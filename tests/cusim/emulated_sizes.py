@@ -98,6 +98,45 @@ def convolutions() -> list[Case]:
     ]
 
 
+def ring(hop: int, harmonics: int) -> Callable[..., Tensor]:
+    """Calls with frequencies of which some lie above half the sampling rate."""
+
+    def call(module: Any, f0: Tensor, amplitude: Tensor, phase: Tensor) -> Tensor:
+        signal: Tensor = module.harmonic_bank(
+            20 + 600 * f0,
+            amplitude,
+            hop=hop,
+            sample_rate=1000,
+            harmonics=harmonics,
+            initial_phase=phase,
+        )[0]
+        return signal
+
+    return call
+
+
+def banks() -> list[Case]:
+    """Frames shorter and longer than warps and blocks, one amplitude and one per harmonic."""
+    return [
+        Case(
+            "harmonic_bank",
+            f"{frames}x{hop}-{harmonics}-{'general' if general else 'flat'}",
+            partial(uniform, (2, frames), (2, frames, *([harmonics] if general else [])), (2,)),
+            invoke=ring(hop, harmonics),
+        )
+        for frames, hop, harmonics in (
+            (1, 1, 1),
+            (173, 1, 3),
+            (33, 2, 9),
+            (5, 33, 8),
+            (3, 64, 33),
+            (2, 301, 17),
+            (2, 3, 173),
+        )
+        for general in (False, True)
+    ]
+
+
 def transports() -> list[Case]:
     """Sinkhorn: converged for the implicit gradient, a few steps of a small epsilon unrolled."""
     distance = partial(transport, "sinkhorn_distance", max_iterations=60)
@@ -195,6 +234,16 @@ ALIGNED = [
             ("si_sdr", "", {}),
         )
         for size in (*SIZES[op == "si_sdr" :], 5003)  # the ratio of single samples is infinite
+    ),
+    *banks(),
+    *(
+        Case(
+            "spectral_loss",
+            f"{samples}-{size}",
+            partial(normal, (3, samples), (3, samples)),
+            {"fft_sizes": (size,)},
+        )
+        for samples, size in ((1, 2), (31, 8), (33, 5), (173, 64))
     ),
     *convolutions(),
     *transports(),

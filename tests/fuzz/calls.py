@@ -216,6 +216,35 @@ def _pair(draw: Draw, call: Call) -> int:
     return shape[0]
 
 
+def _harmonic_bank(draw: Draw, call: Call) -> None:
+    batch, frames = draw.sizes(4, 12)
+    harmonics = draw.size(20)
+    hop = draw.pick((1, 2, 3, 7, 16, 33, 100, 301, 2**40))
+    draw.tensor(call, "f0", (batch, frames))
+    shape = (batch, frames) if draw.chance(0.6) else (batch, frames, harmonics)
+    draw.tensor(call, "amplitude", shape)
+    if draw.chance(0.5):
+        draw.tensor(call, "initial_phase", (batch,))
+    rate = draw.pick((1, 2, 7, 100, 16000, 2**40))
+    call.arguments.update(hop=hop, sample_rate=rate, harmonics=max(harmonics, 1))
+    call.shapes = ((batch, frames * hop), (batch,))
+
+
+def _spectral_loss(draw: Draw, call: Call) -> None:
+    batch = _pair(draw, call)
+    reduce = draw.pick(("none", "mean"))
+    call.arguments.update(
+        fft_sizes=draw.pick(((64, 16), (2,), (7, 5), [33], (2048,))),
+        overlap=draw.pick((0.75, 0, 0.5, 0.99)),
+        magnitude_weight=draw.pick((1.0, 0.3, 0)),
+        log_magnitude_weight=draw.pick((1.0, 2.5, 0)),
+        reduce=reduce,
+    )
+    call.shapes = ((batch,) if reduce == "none" else (),)
+    if reduce == "mean" and batch == 0:
+        call.shapes = None
+
+
 def _neg_snr(draw: Draw, call: Call) -> None:
     batch = _pair(draw, call)
     reduce = draw.pick(("item", "batch"))
@@ -330,6 +359,7 @@ OPERATORS: dict[str, Callable[[Draw, Call], None]] = {
     "frame_convolution": _frame_convolution,
     "frame_distance": _frame_distance,
     "frames": _frames,
+    "harmonic_bank": _harmonic_bank,
     "lsf_to_lpc": _lsf_to_lpc,
     "modulated_cosines": _modulated_cosines,
     "neg_snr": _neg_snr,
@@ -340,5 +370,6 @@ OPERATORS: dict[str, Callable[[Draw, Call], None]] = {
     "sinkhorn_divergence": _sinkhorn_divergence,
     "sinkhorn_loss": _sinkhorn_loss,
     "sinkhorn_plan": _sinkhorn_plan,
+    "spectral_loss": _spectral_loss,
     "total_variation": _total_variation,
 }

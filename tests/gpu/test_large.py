@@ -60,6 +60,12 @@ IN_EVERY_PLACE = [
         for op in ("neg_snr", "si_sdr")
         for name, shape in (("many-items", (MOST, 7)), ("many-samples", (2, 50 * MOST)))
     ),
+    uniform("harmonic_bank", "many-items", (MOST, 2), (MOST, 2), hop=3, sample_rate=4),
+    uniform("harmonic_bank", "many-frames", (1, MOST), (1, MOST), hop=2, sample_rate=4),
+    uniform("harmonic_bank", "long-frames", (1, 2), (1, 2), hop=MOST, sample_rate=40),
+    uniform("harmonic_bank", "many-harmonics", (1, 2), (1, 2, MOST), hop=3, sample_rate=2**18),
+    uniform("spectral_loss", "many-items", (MOST, 5), (MOST, 5), fft_sizes=(4,)),
+    uniform("spectral_loss", "many-samples", (2, 50 * MOST), (2, 50 * MOST), fft_sizes=(64,)),
     *(
         uniform("sinkhorn_distance", f"{name}{tag}", shape, epsilon=0.5, **options)
         for tag, options in (
