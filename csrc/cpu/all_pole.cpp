@@ -267,6 +267,7 @@ std::tuple<Tensor, Tensor> all_pole_forward(const Tensor& signal, const Tensor& 
   const PoleShape shape = check_all_pole(signal, coefficients, frame, hop);
   Tensor filtered = torch::stable::new_empty(signal, {shape.batch, shape.frames, frame});
   Tensor result = torch::stable::new_empty(signal, {shape.batch, shape.samples()});
+  if (result.numel() == 0) return {result, filtered};
   dispatch_floating(signal, kOp, [&](auto zero) {
     using T = decltype(zero);
     const T *in = read<T>(signal), *filters = read<T>(coefficients);
@@ -288,6 +289,7 @@ std::tuple<Tensor, Tensor> all_pole_backward(const Tensor& grad, const Tensor& c
   Tensor grad_signal = torch::stable::new_empty(grad, {shape.batch, shape.samples()});
   Tensor grad_coefficients =
       torch::stable::new_empty(grad, {shape.batch, shape.frames, shape.order});
+  if (grad.numel() == 0) return {grad_signal, grad_coefficients};
   dispatch_floating(grad, kOp, [&](auto zero) {
     using T = decltype(zero);
     const T *upstream = read<T>(grad), *filters = read<T>(coefficients), *kept = read<T>(filtered);

@@ -260,7 +260,7 @@ std::tuple<Tensor, Tensor, Tensor> harmonic_bank_backward(const Tensor& grad,
                    std::vector<T>(bank.closed ? 0 : bank.rows() * bank.shape.harmonics),
                    write<T>(grad_amplitude)};
     const T *flow = read<T>(grad), *flow_phase = read<T>(grad_phase);
-    const std::vector<T> rise = fading_in<T>(bank.shape);
+    const std::vector<T> rise = bank.rows() > 0 ? fading_in<T>(bank.shape) : std::vector<T>();
     parallel(bank.rows(), 2 * bank.cost(), [&](int64_t begin, int64_t end) {
       backward_rows(bank, pieces, rise.data(), flow, parts, begin, end);
     });

@@ -17,6 +17,7 @@ namespace {
 
 constexpr double kTwoPi = 6.283185307179586476925;
 constexpr int kBankWarps = kBankThreads / kWarp;
+constexpr int kResident = 4;  // blocks on a processor: registers for everything in double, too
 
 // e, e (u + 1) and e u (u + 1) / 2 over the samples that a thread has seen.
 struct Moments {
@@ -32,7 +33,7 @@ struct Moments {
 
 // A warp takes a piece.
 template <typename T>
-__global__ void __launch_bounds__(kBankThreads)
+__global__ void __launch_bounds__(kBankThreads, kResident)
     closed_sums(HarmonicBank<T> in, const BankPiece* pieces, const T* grad, BankSums* sums) {
   const int64_t hop = in.shape.hop, count = in.shape.batch * in.shape.pieces();
   const int lane = int(threadIdx.x % kWarp);
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(kBankThreads)
 
 // A block takes a frame: a thread per sample for e, then a thread per harmonic for the amplitudes.
 template <typename T>
-__global__ void __launch_bounds__(kBankThreads)
+__global__ void __launch_bounds__(kBankThreads, kResident)
     general_sums(HarmonicBank<T> in, const BankPiece* pieces, const T* grad, BankSums* sums,
                  T* amplitude, T* beyond) {
   __shared__ typename Angle<T>::type angles[kBankThreads];
