@@ -1,0 +1,29 @@
+"""Unsupervised separation of singing ensembles."""
+
+from rlsv_fast.umss.comb import HarmonicComb, separate_in_blocks
+from rlsv_fast.umss.filters import filter_frames, impulse_response, roll_off_response
+from rlsv_fast.umss.masks import soft_mask_separation
+from rlsv_fast.umss.metrics import FrameScores, score_f0, score_frames, summary
+from rlsv_fast.umss.synthesis import (
+    SourceFilterSynthesizer,
+    VoiceParameters,
+    exp_sigmoid,
+    line_spectral_frequencies,
+)
+
+__all__ = [
+    "FrameScores",
+    "HarmonicComb",
+    "SourceFilterSynthesizer",
+    "VoiceParameters",
+    "exp_sigmoid",
+    "filter_frames",
+    "impulse_response",
+    "line_spectral_frequencies",
+    "roll_off_response",
+    "score_f0",
+    "score_frames",
+    "separate_in_blocks",
+    "soft_mask_separation",
+    "summary",
+]
