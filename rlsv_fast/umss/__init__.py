@@ -1,6 +1,6 @@
 """Unsupervised separation of singing ensembles."""
 
-from rlsv_fast.umss.comb import HarmonicComb, separate_in_blocks
+from rlsv_fast.umss.comb import HarmonicComb, on_grid, separate_comb, separate_in_blocks
 from rlsv_fast.umss.filters import filter_frames, impulse_response, roll_off_response
 from rlsv_fast.umss.masks import soft_mask_separation
 from rlsv_fast.umss.metrics import FrameScores, score_f0, score_frames, summary
@@ -20,9 +20,11 @@ __all__ = [
     "filter_frames",
     "impulse_response",
     "line_spectral_frequencies",
+    "on_grid",
     "roll_off_response",
     "score_f0",
     "score_frames",
+    "separate_comb",
     "separate_in_blocks",
     "soft_mask_separation",
     "summary",

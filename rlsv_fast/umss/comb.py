@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -140,3 +141,73 @@ def separate_in_blocks(
         yield parts[:, :, (first - begin) * hop : (last - begin) * hop]
         if last == frames:
             return
+
+
+def on_grid(
+    times: npt.NDArray[np.floating],
+    f0: npt.NDArray[np.floating],
+    wanted: npt.NDArray[np.floating],
+) -> npt.NDArray[np.float64]:
+    """Tracks of pitch at other times: a frame is voiced if the nearest one is.
+
+    Between two voiced frames the pitch is linear; it never glides to or from 0 Hz.
+
+    Args:
+        times: ascending, in seconds, shape (T,), T >= 1.
+        f0: in Hz, 0 where unvoiced, shape (V, T).
+        wanted: in seconds, shape (K,).
+
+    Returns:
+        Shape (V, K).
+    """
+    after = np.searchsorted(times, wanted).clip(1, max(len(times) - 1, 1))
+    before, after = (i.clip(0, len(times) - 1) for i in (after - 1, after))
+    span = np.maximum(times[after] - times[before], np.finfo(np.float64).tiny)
+    share = ((wanted - times[before]) / span).clip(0, 1)
+    low, high = f0[:, before], f0[:, after]
+    nearest = np.where(share < 0.5, low, high)
+    return np.where((low > 0) & (high > 0), low + share * (high - low), nearest)
+
+
+def separate_comb(
+    mixture: Tensor,
+    sample_rate: int,
+    times: npt.NDArray[np.floating],
+    f0: npt.NDArray[np.floating],
+    *,
+    seconds: float = 20.0,
+) -> Iterator[Tensor]:
+    """Separate voices of known pitch, at the rate and with the channels of the recording.
+
+    At 16 kHz this is the baseline of the papers: windows of 2048 samples, a hop of 256, combs of up
+    to 101 harmonics that slope by 6 dB an octave. At other rates all of these stay the same in
+    seconds and hertz, but for the number of harmonics, which reach up to half the rate.
+
+    Args:
+        mixture: shape (H, N).
+        sample_rate: in Hz, at least 8000.
+        times: of the frames of the tracks, in seconds, shape (T,).
+        f0: in Hz, 0 where unvoiced, shape (V, T).
+        seconds: of a block; memory grows with it, results do not depend on it.
+
+    Yields:
+        Shape (V, H, n): consecutive parts of the voices.
+
+    Raises:
+        ValueError: sizes do not fit, or the recording is shorter than half a window (64 ms).
+    """
+    op = "separate_comb"
+    _check.integer(op, "sample_rate", sample_rate, 8000)
+    f0 = np.asarray(f0, np.float64)
+    if f0.ndim != 2 or f0.shape[1] != len(times) or not f0.size:
+        raise ValueError(f"{op}: f0 must be (V, {len(times)}) and not empty, got {f0.shape}")
+    hop = 32 * round(sample_rate / 2000)  # 16 ms; the windows' sizes have small factors
+    frames = -(-mixture.shape[-1] // hop)
+    centres = (np.arange(frames) + 0.5) * hop / sample_rate
+    synthesizer = SourceFilterSynthesizer(
+        sample_rate=sample_rate, hop=hop, harmonics=round(101 * sample_rate / 16000)
+    )
+    tracks = torch.from_numpy(on_grid(np.asarray(times, np.float64), f0, centres)).to(mixture)
+    comb = HarmonicComb(tracks, synthesizer)
+    block = max(round(seconds * sample_rate / hop), 1)
+    yield from separate_in_blocks(mixture, comb.signal, hop=hop, n_fft=8 * hop, block=block)

@@ -152,7 +152,7 @@ def test_the_slope_is_in_the_spectrum() -> None:
     source = SourceFilterSynthesizer().source(f0, torch.ones_like(f0))[0]
     # one second inside: bins are hertz, and harmonics lie on them
     spectrum = np.abs(np.fft.rfft(source[8000:24000].numpy() * np.hanning(16000)))
-    levels = 20 * np.log10(spectrum[[200, 400, 800, 1600, 3200]])
+    levels = 20 * np.log10(spectrum[[400, 800, 1600, 3200]])
     np.testing.assert_allclose(np.diff(levels), -6.0, atol=0.5)
 
 
