@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,24 @@ import soundfile
 import torch
 from gpu_tables import table
 
-from rlsv_fast.umss import FrameScores, score_frames, separate_comb, summary
+from rlsv_fast.umss import (
+    mel_cepstral_distance_frames,
+    separate_comb,
+    si_sdr_frames,
+    spectral_snr_frames,
+)
 
 PARTS = {"S": "nino_Soprano_{}05", "A": "nino_ContraAlt_{}07", "T": "nino_tenor{}-06-2"}
 PARTS["B"] = "nino_Bajos_{}04"
 SUPPLIED = "nino_dios_Sno_{0}05_Alt_{0}07_t{0}-06-2_Bos_{0}04"
 SINGERS = (1, 2, 3)
 RATE, EXCERPT, HOP_SECONDS = 16000, 64000, 0.016
+
+MEASURES = {
+    "si_sdr": si_sdr_frames,
+    "spectral_snr": spectral_snr_frames,
+    "mel_cepstral_distance": mel_cepstral_distance_frames,
+}
 
 Tracks = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -53,44 +65,45 @@ def supplied(data: Path, singer: int) -> Tracks:
     return HOP_SECONDS * (np.arange(f0.shape[1]) + 0.5), f0
 
 
-def score(sources: torch.Tensor, tracks: Tracks) -> list[FrameScores]:
-    """Scores of every excerpt of one mixture."""
-    times, f0 = tracks
-    rows = []
+Scores = dict[str, npt.NDArray[np.float64]]
+"""Of each measure, shape (4, seconds); NaN where the part is silent."""
+
+
+def excerpts(sources: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """Where each begins, in samples, and its sources."""
     for start in range(EXCERPT, sources.shape[1] - EXCERPT + 1, EXCERPT):
         excerpt = sources[:, start : start + EXCERPT]
-        excerpt = excerpt / excerpt.sum(0).abs().max()
-        mixture = excerpt.sum(0, keepdim=True)
-        found = list(separate_comb(mixture, RATE, times - start / RATE, f0))
-        rows += score_frames(torch.cat(found, 2)[:, 0], excerpt, sample_rate=RATE)
-    return rows
+        yield start, excerpt / excerpt.sum(0).abs().max()
 
 
-def unprocessed(sources: torch.Tensor) -> list[FrameScores]:
-    """Scores of the mixtures themselves."""
-    rows = []
-    for start in range(EXCERPT, sources.shape[1] - EXCERPT + 1, EXCERPT):
-        excerpt = sources[:, start : start + EXCERPT]
-        excerpt = excerpt / excerpt.sum(0).abs().max()
-        mixture = excerpt.sum(0, keepdim=True).expand_as(excerpt)
-        rows += score_frames(mixture, excerpt, sample_rate=RATE)
-    return rows
+def score(sources: torch.Tensor, tracks: Tracks | None) -> Scores:
+    """Scores of every excerpt of one mixture; without tracks, those of the mixture itself."""
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in MEASURES}
+    for start, targets in excerpts(sources):
+        estimates = mixture = targets.sum(0, keepdim=True)
+        if tracks is not None:
+            times, f0 = tracks
+            parts = separate_comb(mixture, RATE, times - start / RATE, f0)
+            estimates = torch.cat(list(parts), 2)[:, 0]
+        for name, measure in MEASURES.items():
+            rows[name].append(measure(estimates.expand_as(targets), targets, RATE))
+    return {name: torch.cat(values, 1).numpy() for name, values in rows.items()}
 
 
-def entry(tracks: str, singer: int, rows: list[FrameScores]) -> dict[str, Any]:
+def entry(tracks: str, singer: int, scores: Scores) -> dict[str, Any]:
     """One row of the table."""
-    by_part = {
-        part: summary([row.si_sdr for row in rows if row.voice == number])["mean"]
-        for number, part in enumerate(PARTS)
-    }
+    si_sdr = scores["si_sdr"]
     return {
         "tracks": tracks,
         "singers": singer,
-        "seconds": len(rows),
-        "si_sdr": dict(summary([row.si_sdr for row in rows])),
-        "by_part": by_part,
-        "spectral_snr": summary([row.spectral_snr for row in rows])["mean"],
-        "mel_cepstral_distance": summary([row.mel_cepstral_distance for row in rows])["mean"],
+        "seconds": int(np.isfinite(si_sdr).sum()),
+        "si_sdr": {
+            "mean": float(np.nanmean(si_sdr)),
+            "median": float(np.nanmedian(si_sdr)),
+            "std": float(np.nanstd(si_sdr)),
+        },
+        "by_part": dict(zip(PARTS, np.nanmean(si_sdr, 1).tolist(), strict=True)),
+        **{name: float(np.nanmean(scores[name])) for name in MEASURES if name != "si_sdr"},
     }
 
 
@@ -126,7 +139,7 @@ def main() -> None:
     rows = []
     for singer in SINGERS:
         sources = voices(options.data, singer)
-        rows.append(entry("none: the mixture", singer, unprocessed(sources)))
+        rows.append(entry("none: the mixture", singer, score(sources, None)))
         rows.append(entry("supplied", singer, score(sources, supplied(options.data, singer))))
         if singer <= len(options.estimated):
             with np.load(options.estimated[singer - 1]) as found:

@@ -3,7 +3,6 @@
 from rlsv_fast.umss.comb import HarmonicComb, on_grid, separate_comb, separate_in_blocks
 from rlsv_fast.umss.filters import filter_frames, impulse_response, roll_off_response
 from rlsv_fast.umss.masks import soft_mask_separation
-from rlsv_fast.umss.metrics import FrameScores, score_f0, score_frames, summary
 from rlsv_fast.umss.synthesis import (
     SourceFilterSynthesizer,
     VoiceParameters,
@@ -12,7 +11,6 @@ from rlsv_fast.umss.synthesis import (
 )
 
 __all__ = [
-    "FrameScores",
     "HarmonicComb",
     "SourceFilterSynthesizer",
     "VoiceParameters",
@@ -22,10 +20,7 @@ __all__ = [
     "line_spectral_frequencies",
     "on_grid",
     "roll_off_response",
-    "score_f0",
-    "score_frames",
     "separate_comb",
     "separate_in_blocks",
     "soft_mask_separation",
-    "summary",
 ]
