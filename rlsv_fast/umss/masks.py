@@ -1,0 +1,69 @@
+"""Separation of a mixture by the magnitudes of synthesised voices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlsv_fast.ops import _check
+
+
+def soft_mask_separation(
+    mixture: Tensor, voices: Tensor, *, n_fft: int = 2048, hop: int = 256
+) -> Tensor:
+    r"""Share every cell of the mixture's spectrogram among the voices.
+
+    .. math::
+        \hat s_j = \text{iSTFT}(M_j X), \quad M_j = |S_j| / (\textstyle\sum_i |S_i| + 10^{-12})
+
+    Periodic Hann windows, centred, reflected at the ends.
+
+    Args:
+        mixture: shape (B, N), or (B, H, N) for H channels that share the masks; more than n_fft / 2
+            samples.
+        voices: estimates by synthesis, shape (B, V, N).
+        n_fft: samples of a window.
+        hop: samples from one window to the next.
+
+    Returns:
+        Shape (B, V, N), or (B, V, H, N).
+
+    Raises:
+        TypeError: an argument is not a floating tensor.
+        ValueError: the shapes do not fit, or the signal is too short for a window.
+
+    Reference:
+        Schulze-Forster, Richard, Kelley, Doire, Badeau, "Unsupervised Music Source Separation Using
+        Differentiable Parametric Source Models", TASLP 2023.
+    """
+    op = "soft_mask_separation"
+    mixture = _check.floating(op, "mixture", mixture)
+    voices = _check.floating(op, "voices", voices)
+    _check.integer(op, "n_fft", n_fft, 2)
+    _check.integer(op, "hop", hop, 1)
+    if mixture.ndim not in (2, 3):
+        raise ValueError(f"{op}: mixture must be (B, N) or (B, H, N), got {tuple(mixture.shape)}")
+    items, length = mixture.shape[0], mixture.shape[-1]
+    _check.shape(op, "voices", voices, "(B, V, N)", items, None, length)
+    if length <= n_fft // 2:
+        raise ValueError(
+            f"{op}: {length} samples are too few for windows of {n_fft}: more than {n_fft // 2}"
+        )
+    window = torch.hann_window(n_fft, dtype=mixture.dtype, device=mixture.device)
+
+    def spectra(signals: Tensor) -> Tensor:
+        found = torch.stft(
+            signals.reshape(-1, length), n_fft, hop, window=window, return_complex=True
+        )
+        return found.reshape(*signals.shape[:-1], *found.shape[1:])
+
+    magnitudes = spectra(voices).abs()
+    masks = magnitudes / (magnitudes.sum(1, keepdim=True) + 1e-12)
+    cells = spectra(mixture).unsqueeze(1)
+    if mixture.ndim == 3:
+        masks = masks.unsqueeze(2)
+    separated = masks * cells
+    signals = torch.istft(
+        separated.reshape(-1, *separated.shape[-2:]), n_fft, hop, window=window, length=length
+    )
+    return signals.reshape(*separated.shape[:-2], length)
