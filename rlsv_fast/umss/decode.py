@@ -103,11 +103,13 @@ def decode_f0(
         if convention == "code":
             hard = torch.where(voiced, _shared_hertz(grid)[bins], zero)
             voiced = torch.ones_like(voiced)
-        return _StraightThrough.apply(salience, hard, voiced)
+        through: Tensor = _StraightThrough.apply(salience, hard, voiced)  # type: ignore[no-untyped-call]
+        return through
     if method == "soft":
         return torch.where(voiced, _local_average(salience, bins), zero)
     if method == "ste":
-        return _Gate.apply(largest, limit) * hard
+        gate: Tensor = _Gate.apply(largest, limit)  # type: ignore[no-untyped-call]
+        return gate * hard
     if method == "sigmoid":
         return torch.sigmoid(_STEEPNESS * (largest - limit)) * hard
     if method == "threshold":

@@ -122,14 +122,16 @@ def estimate_f0(
             kept.append(common.cpu())
         if progress is not None:
             progress(stop, total)
+    names: tuple[str, ...] = VOICES
     if assignment == "network":
-        frequency, names = torch.cat(decoded).double().numpy(), VOICES
+        frequency = torch.cat(decoded).double().numpy()
     else:
         with clock("assignment by continuity"):
             frequency = assign_by_continuity([frame.numpy() for frame in peaks], voices)
-        names = VOICES if voices == 4 else tuple(f"voice{n}" for n in range(1, voices + 1))
+        if voices != len(VOICES):
+            names = tuple(f"voice{n}" for n in range(1, voices + 1))
     return F0Tracks(
-        time=np.arange(total) * (HOP / SAMPLE_RATE),
+        time=np.arange(total, dtype=np.float64) * HOP / SAMPLE_RATE,
         frequency=frequency,
         voices=names,
         confidence=torch.cat(confidence).numpy() if confidence else None,

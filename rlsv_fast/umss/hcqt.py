@@ -184,9 +184,7 @@ class HCQT(nn.Module):
             for name, bank in _BANKS.items():
                 if level < bank.octaves:
                     start = (frames.start * HOP - first) >> level
-                    octaves[name].append(
-                        self._octave(signal, name, level, start, len(frames))
-                    )
+                    octaves[name].append(self._octave(signal, name, level, start, len(frames)))
             if level + 1 < _LEVELS:
                 signal = constant_q.halve(signal, self.get_buffer("half_band"))
         banks = {name: torch.cat(parts[::-1], -1) for name, parts in octaves.items()}
@@ -200,7 +198,8 @@ class HCQT(nn.Module):
         padded = functional.pad(signal[:, None], (half_width, half_width), mode="reflect")[:, 0]
         frames = padded[:, start:].unfold(-1, kernels.shape[0], HOP >> level)[:, :count]
         product = frames @ kernels
-        return torch.complex(*product.split(constant_q.BINS_PER_OCTAVE, -1))
+        real, imaginary = product.chunk(2, -1)
+        return torch.complex(real, imaginary)
 
     def _differences(self, values: Tensor, before: int) -> Tensor:
         """Phase differences, unwrapped; the published code keeps i times the first coefficient."""

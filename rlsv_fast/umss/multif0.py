@@ -14,7 +14,7 @@ _HEAD = [(64, (3, 3)), (64, (3, 3)), (8, (BINS, 1))]
 
 
 class LateDeep(nn.Module):
-    """"Late/Deep": from the harmonic CQT to the salience of every pitch, for any number of voices.
+    """Late/Deep: from the harmonic CQT to the salience of every pitch, for any number of voices.
 
     Two branches of convolutions read magnitudes and phase differences; a head on both sees all 360
     bins at once. 1,251,701 parameters. A frame of the output depends on ``CONTEXT`` frames of the

@@ -40,6 +40,11 @@ class F0Tracks:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Check the shapes.
+
+        Raises:
+            ValueError: they do not fit.
+        """
         expected = (len(self.time), len(self.voices))
         if self.time.ndim != 1 or self.frequency.shape != expected:
             raise ValueError(

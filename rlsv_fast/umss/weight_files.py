@@ -141,7 +141,9 @@ def _restricted_npy(path: Path, content: bytes) -> Any:
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: refused, {error}") from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(f"{path}: cannot be read as npy ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{path}: cannot be read as npy ({type(error).__name__}: {error})"
+        ) from error
     if not isinstance(values, np.ndarray | list | tuple):
         raise InputError(f"{path}: expected an array of layers, found {type(values).__name__}")
     return values

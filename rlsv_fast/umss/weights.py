@@ -96,9 +96,7 @@ def import_weights(files: Sequence[Path], out: Path | None = None) -> list[Path]
     return [_write(out, name, model, used) for name, (model, used) in written.items()]
 
 
-def load_networks(
-    folder: Path | None = None, device: torch.device | str = "cpu"
-) -> F0Networks:
+def load_networks(folder: Path | None = None, device: torch.device | str = "cpu") -> F0Networks:
     """Load both networks, in evaluation mode.
 
     Args:
