@@ -5,11 +5,12 @@ Usage: python benchmarks/choral_f0.py --data DIR --weights DIR --out DIR [--refe
 DIR of --data holds the Choral Singing Dataset's "Niño Dios", 16 kHz. A mixture is the sum of one
 singer of each part, cut to the shortest. Protocol: the reference f0 of every singer comes from the
 isolated recording by pYIN (librosa, frames of 2048 samples every 256, two and a half to three
-octaves for each part: RANGES), its voicing included. The tracks of the mixture (frames of 11.6 ms) are resampled to the reference's times by
-mir_eval.melody, whose raw pitch accuracy (50 cents, over the voiced frames of the reference)
-counts a frame without a pitch as wrong. "pitch" is the same with the most salient pitch of each
-voice in every frame, thresholds set aside, as raw pitch accuracy is meant: voicing is a matter of
-its own (recall and false alarm). --references keeps the slow part, pYIN's tracks.
+octaves for each part: RANGES), its voicing included. The tracks of the mixture (frames of 11.6 ms)
+are resampled to the reference's times by mir_eval.melody, whose raw pitch accuracy (50 cents, over
+the voiced frames of the reference) counts a frame without a pitch as wrong. "pitch" is the same
+with the most salient pitch of each voice in every frame, thresholds set aside, as raw pitch
+accuracy is meant: voicing is a matter of its own (recall and false alarm). --references keeps the
+slow part, pYIN's tracks.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -82,62 +82,83 @@ def estimate_f0(
     clock = _Clock()
     with clock("resample"):
         samples = _at_network_rate(audio, sample_rate)
-    weight = next(networks.multif0.parameters())
-    signal = torch.from_numpy(samples)[None].to(weight.device)
-    transform = HCQT().to(weight.device)
-    with clock("hcqt"):
-        reference = transform.reference(signal)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    multif0 = _in_type(networks.multif0, dtype)
-    voas = _in_type(networks.assignment, dtype)
     total = frame_count(len(samples))
-    decoded: list[Tensor] = []
-    confidence: list[Tensor] = []
-    peaks: list[Tensor] = []
-    kept: list[Tensor] = []
-    context = voas.CONTEXT if assignment == "network" else 0
-    for start in range(0, total, chunk):
-        stop = min(start + chunk, total)
-        # frames whose salience the assignment needs, and those that the salience needs
-        inner = range(max(start - context, 0), min(stop + context, total))
-        outer = range(
-            max(inner.start - multif0.CONTEXT, 0), min(inner.stop + multif0.CONTEXT, total)
-        )
-        with clock("hcqt"):
-            features = transform(signal, outer, reference)
-        with clock("multi-f0 network"):
-            salience = multif0(features.magnitude.to(dtype), features.phase.to(dtype))
-            salience = _cut(salience, outer, inner)
-        common = _cut(salience, inner, range(start, stop))[0, 0].float()
-        if assignment == "network":
-            with clock("assignment network"):
-                assigned = _cut(voas(salience), inner, range(start, stop)).float()
-            with clock("decode"):
-                decoded.append(decode_f0(assigned, thresholds, method=method)[0].T.cpu())
-                confidence.append(assigned[0].amax(1).T.cpu())
-        else:
-            with clock("decode"):
-                peaks += pitch_peaks(common, PEAK_THRESHOLD)
-        if keep_salience:
-            kept.append(common.cpu())
-        if progress is not None:
-            progress(stop, total)
+    found = _Found([], [], [], [])
     names: tuple[str, ...] = VOICES
+    for done, common, assigned in _saliences(
+        samples, networks, clock, chunk=chunk, precision=precision, assign=assignment == "network"
+    ):
+        with clock("decode"):
+            if assigned is None:
+                found.peaks.extend(pitch_peaks(common, PEAK_THRESHOLD))
+            else:
+                found.f0.append(decode_f0(assigned, thresholds, method=method)[0].T.cpu())
+                found.confidence.append(assigned[0].amax(1).T.cpu())
+        if keep_salience:
+            found.salience.append(common.cpu())
+        if progress is not None:
+            progress(done, total)
     if assignment == "network":
-        frequency = torch.cat(decoded).double().numpy()
+        frequency = torch.cat(found.f0).double().numpy()
     else:
         with clock("assignment by continuity"):
-            frequency = assign_by_continuity([frame.numpy() for frame in peaks], voices)
+            frequency = assign_by_continuity([frame.numpy() for frame in found.peaks], voices)
         if voices != len(VOICES):
             names = tuple(f"voice{n}" for n in range(1, voices + 1))
     return F0Tracks(
         time=np.arange(total, dtype=np.float64) * HOP / SAMPLE_RATE,
         frequency=frequency,
         voices=names,
-        confidence=torch.cat(confidence).numpy() if confidence else None,
-        salience=torch.cat(kept, 1).numpy() if keep_salience else None,
+        confidence=torch.cat(found.confidence).numpy() if found.confidence else None,
+        salience=torch.cat(found.salience, 1).numpy() if keep_salience else None,
         seconds=clock.seconds,
     )
+
+
+class _Found(NamedTuple):
+    """What each chunk gave."""
+
+    f0: list[Tensor]
+    confidence: list[Tensor]
+    peaks: list[Tensor]
+    salience: list[Tensor]
+
+
+def _saliences(
+    samples: npt.NDArray[np.float32],
+    networks: F0Networks,
+    clock: _Clock,
+    *,
+    chunk: int,
+    precision: Precision,
+    assign: bool,
+) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    """Frames done, salience of all pitches (360, T) and of each voice (1, 4, 360, T), by chunks."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    multif0 = _in_type(networks.multif0, dtype)
+    voas = _in_type(networks.assignment, dtype)
+    device = next(multif0.parameters()).device
+    signal = torch.from_numpy(samples)[None].to(device)
+    transform = HCQT().to(device)
+    with clock("hcqt"):
+        reference = transform.reference(signal)
+    total = frame_count(len(samples))
+    context = voas.CONTEXT if assign else 0
+    for start in range(0, total, chunk):
+        core = range(start, min(start + chunk, total))
+        # frames whose salience the assignment needs, and those that this salience needs
+        inner = _widened(core, context, total)
+        outer = _widened(inner, multif0.CONTEXT, total)
+        with clock("hcqt"):
+            features = transform(signal, outer, reference)
+        with clock("multi-f0 network"):
+            salience = multif0(features.magnitude.to(dtype), features.phase.to(dtype))
+            salience = _cut(salience, outer, inner)
+        assigned = None
+        if assign:
+            with clock("assignment network"):
+                assigned = _cut(voas(salience), inner, core).float()
+        yield core.stop, _cut(salience, inner, core)[0, 0].float(), assigned
 
 
 class _Clock:
@@ -188,6 +209,10 @@ def _in_type(network: Network, dtype: torch.dtype) -> Network:
     if next(network.parameters()).dtype == dtype:
         return network
     return copy.deepcopy(network).to(dtype)
+
+
+def _widened(frames: range, context: int, total: int) -> range:
+    return range(max(frames.start - context, 0), min(frames.stop + context, total))
 
 
 def _cut(maps: Tensor, have: range, want: range) -> Tensor:

@@ -91,7 +91,8 @@ def _nearest(tracks: FloatArray) -> FloatArray:
 def _follow(frames: Sequence[FloatArray], reference: FloatArray) -> tuple[float, FloatArray]:
     """Assign frame after frame to the nearest voices: how far they moved in all, and the tracks."""
     voices = len(reference)
-    tracks, moved = np.zeros((len(frames), voices)), 0.0
+    # a direction without any pitch to begin from knows nothing
+    tracks, moved = np.zeros((len(frames), voices)), 0.0 if reference.any() else np.inf
     for number, pitches in enumerate(frames):
         if len(pitches) > _MOST:
             known = reference[reference > 0]

@@ -138,7 +138,7 @@ def _restricted_npy(path: Path, content: bytes) -> Any:
         if not dtype.hasobject:
             return np.load(io.BytesIO(content), allow_pickle=False)
         values = _ArraysOnly(stream).load()
-    except pickle.UnpicklingError as error:
+    except _Refused as error:
         raise InputError(f"{path}: refused, {error}") from error
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(
@@ -147,6 +147,10 @@ def _restricted_npy(path: Path, content: bytes) -> Any:
     if not isinstance(values, np.ndarray | list | tuple):
         raise InputError(f"{path}: expected an array of layers, found {type(values).__name__}")
     return values
+
+
+class _Refused(Exception):
+    """A pickle asks for something else than arrays."""
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -159,7 +163,7 @@ class _ArraysOnly(pickle.Unpickler):
             return _NDARRAY
         if (module, name) == ("numpy", "dtype"):
             return _plain_dtype
-        raise pickle.UnpicklingError(
+        raise _Refused(
             f"it asks for {module}.{name}, and only numpy arrays are read; do not trust it"
         )
 
@@ -170,13 +174,13 @@ _NDARRAY = "ndarray"
 def _empty_array(kind: object, shape: object, code: object) -> Array:
     """What a pickled array begins as; its state then brings shape, type and data."""
     if kind != _NDARRAY or shape != (0,):
-        raise pickle.UnpicklingError("it makes an array in an unusual way")
+        raise _Refused("it makes an array in an unusual way")
     return np.ndarray((0,), dtype="b")
 
 
 def _plain_dtype(code: object, align: object = False, copy: object = True) -> np.dtype[Any]:
     if not isinstance(code, str) or code not in ("f2", "f4", "f8", "i4", "i8", "O", "O8"):
-        raise pickle.UnpicklingError(f"it holds arrays of type {code!r}")
+        raise _Refused(f"it holds arrays of type {code!r}")
     return np.dtype("O" if code == "O8" else code)
 
 

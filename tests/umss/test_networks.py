@@ -65,7 +65,7 @@ def test_sizes_and_the_frames_that_a_frame_sees() -> None:
 
 def test_bfloat16_is_near() -> None:
     voas = VoasCNN().eval()
-    salience = torch.rand(1, 1, 360, 4)
+    salience = torch.rand(1, 1, 360, 1)
     with torch.inference_mode():
         exact, rough = voas(salience), voas.bfloat16()(salience.bfloat16())
     assert rough.dtype == torch.bfloat16

@@ -205,7 +205,7 @@ def test_what_is_missing_or_wrong_is_named(
         load_networks(tmp_path)
 
 
-def test_a_pickle_of_plain_lists_is_read(networks: list[nn.Module], tmp_path: Path) -> None:
+def test_older_pickles_are_read(networks: list[nn.Module], tmp_path: Path) -> None:
     """Protocols differ between Pythons; the arrays are the same."""
     path = tmp_path / "voas_cnn_branch1.npy"
     values = objects([keras(layer) for layer in layers(networks[1])["branch1"]])
@@ -213,6 +213,6 @@ def test_a_pickle_of_plain_lists_is_read(networks: list[nn.Module], tmp_path: Pa
     np.save(header, values, allow_pickle=True)
     content = header.read_bytes()
     start = content.index(b"\x80", 10)  # where the pickle begins
-    path.write_bytes(content[:start] + pickle.dumps(values, protocol=2))
+    path.write_bytes(content[:start] + pickle.dumps(values, protocol=3))
     with pytest.raises(InputError, match="part of voas_cnn only; add the files of trunk, out1"):
         import_weights([path], tmp_path)
