@@ -13,6 +13,7 @@ from rlsv_fast.umss.f0 import estimate_f0
 from rlsv_fast.umss.hcqt import HCQT, Features, frequencies, resample
 from rlsv_fast.umss.heuristic import assign_by_continuity
 from rlsv_fast.umss.multif0 import LateDeep
+from rlsv_fast.umss.tracking import TrackingCosts, track_voices
 from rlsv_fast.umss.tracks import F0Tracks, read_csv, write_csv
 from rlsv_fast.umss.weights import F0Networks, default_weights, import_weights, load_networks
 
@@ -21,6 +22,8 @@ __all__ = [
     "HCQT",
     "THRESHOLDS",
     "VOICES",
+    "TrackingCosts",
+    "track_voices",
     "F0Networks",
     "F0Tracks",
     "Features",
