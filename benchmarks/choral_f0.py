@@ -163,7 +163,8 @@ def table(report: dict[str, Any]) -> str:
     lines += [
         "",
         f"Processor time {processor / audio:.2f} s per second of audio; shares: {shares}. "
-        f"Tracking takes {1e3 * tracking / audio:.0f} ms per second. Largest resident memory of the whole script {report['peak_mb']:.0f} MB.",
+        f"Tracking takes {1e3 * tracking / audio:.0f} ms per second. Largest resident memory "
+        f"of the whole script {report['peak_mb']:.0f} MB.",
         "",
     ]
     return "\n".join(lines)

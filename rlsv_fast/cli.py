@@ -249,16 +249,11 @@ def _add_umss(verbs: argparse._SubParsersAction[_Parser], common: _Parser, devic
     verb.add_argument("-o", "--out", type=Path, default=Path("f0"), metavar="DIR")
     verb.add_argument(
         "--assignment",
-        choices=("network", "continuity"),
-        default="network",
-        help="network: soprano, alto, tenor, bass (default); continuity: any number of voices",
+        choices=("tracking", "network", "continuity"),
+        default="tracking",
+        help="tracking: best path through the salience (default); network: VoasCNN, four voices; "
+        "continuity: as the Schulze-Forster baseline",
     )
-    verb.add_argument("--voices", type=int, default=4, help="for continuity (default: 4)")
-    verb.add_argument(
-        "--method",
-        choices=("soft", "reconstruction"),
-        default="soft",
-        help="soft: finer than the grid of 20 cents (default); reconstruction: as published",
-    )
+    verb.add_argument("--voices", type=int, default=4, help="default: 4")
     verb.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     verb.add_argument("--no-picture", action="store_true", help="write the CSV only")

@@ -62,7 +62,6 @@ def _estimate(path: Path, networks: umss.F0Networks, options: Namespace) -> umss
                 networks,
                 assignment=options.assignment,
                 voices=options.voices,
-                method=options.method,
                 precision=options.precision,
                 keep_salience=not options.no_picture,
                 progress=moved,

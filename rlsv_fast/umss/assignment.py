@@ -9,7 +9,7 @@ from rlsv_fast.umss.layers import ConvReluNorm, norm, stack
 from rlsv_fast.umss.multif0 import check_map
 from rlsv_fast.umss.tall_conv import SameConv2d
 
-VOICES = ("soprano", "alto", "tenor", "bass")
+VOICES: tuple[str, ...] = ("soprano", "alto", "tenor", "bass")
 
 _TRUNK = [(32, (3, 3)), (32, (3, 3)), (16, (70, 3)), (16, (70, 3))]
 

@@ -19,10 +19,12 @@ from rlsv_fast.umss.assignment import VOICES
 from rlsv_fast.umss.decode import METHODS, THRESHOLDS, Method, decode_f0, pitch_peaks
 from rlsv_fast.umss.hcqt import HCQT, HOP, SAMPLE_RATE, SHORTEST, frame_count
 from rlsv_fast.umss.heuristic import assign_by_continuity
+from rlsv_fast.umss.tracking import MOST_VOICES, track_voices
 from rlsv_fast.umss.tracks import F0Tracks
 from rlsv_fast.umss.weights import F0Networks
 
-Assignment: TypeAlias = Literal["network", "continuity"]
+Assignment: TypeAlias = Literal["tracking", "network", "continuity"]
+ASSIGNMENTS = ("tracking", "network", "continuity")
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -37,7 +39,7 @@ def estimate_f0(
     sample_rate: int,
     networks: F0Networks,
     *,
-    assignment: Assignment = "network",
+    assignment: Assignment = "tracking",
     voices: int = 4,
     method: Method = "soft",
     thresholds: tuple[float, ...] = THRESHOLDS,
@@ -49,17 +51,19 @@ def estimate_f0(
     """Estimate the f0 of every voice of a recording.
 
     Works through the file in chunks with as much context as the networks see, so that the result
-    is that of the whole file and the memory grows by the tracks alone (and by 1.4 kB a frame for
-    a kept salience).
+    is that of the whole file and the memory grows by a few kB a frame: for the
+    common salience and, with ``"tracking"``, the path.
 
     Args:
         audio: samples (N,), or (N, channels), which are averaged; ±1 or any other scale.
         sample_rate: in Hz.
         networks: from :func:`~rlsv_fast.umss.load_networks`; they work where their weights are.
-        assignment: ``"network"`` for VoasCNN: four voices, soprano to bass; ``"continuity"`` for
-            peaks of the common salience given to voices by continuity, as the Schulze-Forster
-            baseline does (:func:`~rlsv_fast.umss.assign_by_continuity`).
-        voices: number of voices for ``"continuity"``.
+        assignment: how voices are told apart. ``"tracking"``: the best path through the peaks of
+            the common salience (:func:`~rlsv_fast.umss.track_voices`), the most accurate;
+            ``"network"``: VoasCNN, as published: four voices, soprano to bass; ``"continuity"``:
+            peaks from 0.5 on given to voices as the Schulze-Forster baseline does
+            (:func:`~rlsv_fast.umss.assign_by_continuity`).
+        voices: number of voices, for ``"tracking"`` (1 to 5) and ``"continuity"``.
         method: of :func:`~rlsv_fast.umss.decode_f0`, for ``"network"``.
         thresholds: of the voices, for ``"network"``.
         precision: of the networks: ``"bfloat16"`` computes them in that type.
@@ -75,7 +79,14 @@ def estimate_f0(
         MissingPackage: another rate than 22,050 Hz, and soxr is not installed.
         ValueError: an unknown option.
     """
-    choice("estimate_f0", "assignment", assignment, ("network", "continuity"))
+    choice("estimate_f0", "assignment", assignment, ASSIGNMENTS)
+    if assignment == "network" and voices != len(VOICES):
+        raise ValueError(f"estimate_f0: assignment='network' finds 4 voices, got voices={voices}")
+    if assignment == "tracking" and not 1 <= voices <= MOST_VOICES:
+        raise ValueError(
+            f"estimate_f0: voices must be from 1 to {MOST_VOICES} for assignment='tracking', got "
+            f"{voices}"
+        )
     choice("estimate_f0", "method", method, METHODS)
     choice("estimate_f0", "precision", precision, ("float32", "bfloat16"))
     chunk = integer("estimate_f0", "chunk", chunk, 1)
@@ -83,34 +94,37 @@ def estimate_f0(
     with clock("resample"):
         samples = _at_network_rate(audio, sample_rate)
     total = frame_count(len(samples))
-    found = _Found([], [], [], [])
-    names: tuple[str, ...] = VOICES
+    found = _Found([], [], [])
     for done, common, assigned in _saliences(
         samples, networks, clock, chunk=chunk, precision=precision, assign=assignment == "network"
     ):
-        with clock("decode"):
-            if assigned is None:
-                found.peaks.extend(pitch_peaks(common, PEAK_THRESHOLD))
-            else:
+        if assigned is not None:
+            with clock("decode"):
                 found.f0.append(decode_f0(assigned, thresholds, method=method)[0].T.cpu())
                 found.confidence.append(assigned[0].amax(1).T.cpu())
-        if keep_salience:
+        if keep_salience or assigned is None:
             found.salience.append(common.cpu())
         if progress is not None:
             progress(done, total)
-    if assignment == "network":
+    salience = torch.cat(found.salience, 1) if found.salience else None
+    confidence = torch.cat(found.confidence).numpy() if found.confidence else None
+    if salience is None or assignment == "network":
         frequency = torch.cat(found.f0).double().numpy()
+    elif assignment == "tracking":
+        with clock("tracking"):
+            frequency, heights = track_voices(salience, voices)
+            confidence = heights.astype(np.float32)
     else:
         with clock("assignment by continuity"):
-            frequency = assign_by_continuity([frame.numpy() for frame in found.peaks], voices)
-        if voices != len(VOICES):
-            names = tuple(f"voice{n}" for n in range(1, voices + 1))
+            peaks = pitch_peaks(salience, PEAK_THRESHOLD)
+            frequency = assign_by_continuity([frame.numpy() for frame in peaks], voices)
+    names = VOICES if voices == len(VOICES) else tuple(f"voice{n + 1}" for n in range(voices))
     return F0Tracks(
         time=np.arange(total, dtype=np.float64) * HOP / SAMPLE_RATE,
         frequency=frequency,
         voices=names,
-        confidence=torch.cat(found.confidence).numpy() if found.confidence else None,
-        salience=torch.cat(found.salience, 1).numpy() if keep_salience else None,
+        confidence=confidence,
+        salience=salience.numpy() if salience is not None and keep_salience else None,
         seconds=clock.seconds,
     )
 
@@ -120,7 +134,6 @@ class _Found(NamedTuple):
 
     f0: list[Tensor]
     confidence: list[Tensor]
-    peaks: list[Tensor]
     salience: list[Tensor]
 
 

@@ -27,7 +27,8 @@ class F0Tracks:
         time: seconds, shape (T,), ascending.
         frequency: Hz, shape (T, V), 0 where unvoiced.
         voices: names, one for each column.
-        confidence: largest salience of each voice, shape (T, V), where the voices have their own.
+        confidence: salience of each voice, shape (T, V): under its pitch, or the largest of its own
+            map; None where that is not known.
         salience: of all pitches, shape (360, T), where it was estimated and asked for.
         seconds: what each stage of the estimation took.
     """

@@ -33,7 +33,7 @@ def noise(samples: int) -> np.ndarray:
 
 def test_chunks_are_the_whole(untrained: F0Networks) -> None:
     audio = noise(30_000)  # 117 frames at the networks' own rate
-    options = {"keep_salience": True, "thresholds": (0.0,) * 4}
+    options = {"assignment": "network", "keep_salience": True, "thresholds": (0.0,) * 4}
     whole = estimate_f0(audio, 22050, untrained, **options)
     parts = estimate_f0(audio, 22050, untrained, chunk=50, **options)
     assert whole.frequency.shape == (117, 4) and whole.salience.shape == (360, 117)
@@ -53,8 +53,12 @@ def test_bad_recordings(untrained: F0Networks) -> None:
         estimate_f0(np.zeros(60_000, np.int16), 22050, untrained)
     with pytest.raises(ValueError, match=r"shape \(N,\) or \(N, channels\)"):
         estimate_f0(np.zeros((2, 2, 2)), 22050, untrained)
-    with pytest.raises(ValueError, match="assignment must be one of 'network', 'continuity'"):
+    with pytest.raises(ValueError, match="assignment must be one of 'tracking', 'network'"):
         estimate_f0(noise(60_000), 22050, untrained, assignment="none")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="finds 4 voices, got voices=3"):
+        estimate_f0(noise(60_000), 22050, untrained, assignment="network", voices=3)
+    with pytest.raises(ValueError, match="voices must be from 1 to 5"):
+        estimate_f0(noise(60_000), 22050, untrained, voices=6)
 
 
 def test_csv_there_and_back(tmp_path: Path) -> None:
