@@ -96,26 +96,27 @@ def _best_path(
     frames, count = bins.shape
     options = count + 1
     grid = (options,) * voices
-    standing = _allowed(options, voices, costs.unison)
+    standing = torch.from_numpy(_allowed(options, voices, costs.unison))
     gains = np.full((frames, options), np.log(costs.silence + costs.floor))
+    # slots without a peak cannot be sung
     gains[:, :count] = np.where(heights > 0, np.log(heights + costs.floor), -np.inf)
-    origins = np.empty((frames, options**voices), dtype=np.int32)
-    start = np.arange(options**voices, dtype=np.int32).reshape(grid)
-    score = np.zeros(grid)
+    moves = np.full((frames, options, options), costs.switch)
+    distances = np.abs(bins[:-1, :, None] - bins[1:, None, :])
+    moves[1:, :count, :count] = costs.bin * distances
+    moves[:, count, count] = 0.0
+    gain, move = torch.from_numpy(gains), torch.from_numpy(moves)
+    start = torch.arange(options**voices, dtype=torch.int32).reshape(grid)
+    origins = torch.empty(frames, options**voices, dtype=torch.int32)
+    score = torch.zeros(grid, dtype=torch.float64)
     for frame in range(frames):
         if frame:
-            moves = np.full((options, options), costs.switch)
-            distance = np.abs(bins[frame - 1][:, None] - bins[frame])
-            moves[:count, :count] = costs.bin * distance
-            moves[count, count] = 0.0
             origin = start
             for axis in range(voices):
-                score, origin = _step(score, origin, moves, axis)
-            origins[frame] = origin.ravel()
+                score, origin = _step(score, origin, move[frame], axis)
+            origins[frame] = origin.flatten()
         score = score + standing
         for axis in range(voices):
-            score = score + gains[frame].reshape([-1 if a == axis else 1 for a in range(voices)])
-        score -= score.max()
+            score = score + gain[frame].reshape([-1 if a == axis else 1 for a in range(voices)])
     path = np.empty((frames, voices), dtype=np.int64)
     state = int(score.argmax()) if frames else 0
     for frame in range(frames - 1, -1, -1):
@@ -124,17 +125,14 @@ def _best_path(
     return path
 
 
-def _step(
-    score: FloatArray, origin: npt.NDArray[np.int32], moves: FloatArray, axis: int
-) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+def _step(score: Tensor, origin: Tensor, moves: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The best score of every new choice of one voice, and the state it came from."""
-    before = np.moveaxis(score, axis, 0).reshape(len(moves), 1, -1)
-    candidates = before - moves[:, :, None]
-    best = candidates.argmax(0)
-    grid = [score.shape[axis], *np.delete(score.shape, axis)]
-    values = np.take_along_axis(candidates, best[None], 0)[0].reshape(grid)
-    came = np.take_along_axis(np.moveaxis(origin, axis, 0).reshape(len(moves), -1), best, 0)
-    return np.moveaxis(values, 0, axis), np.moveaxis(came.reshape(grid), 0, axis)
+    before = score.movedim(axis, 0)
+    flat = before.reshape(len(moves), -1)
+    values, best = (flat[:, None] - moves[:, :, None]).max(0)
+    came = origin.movedim(axis, 0).reshape(len(moves), -1).gather(0, best)
+    shaped = before.shape
+    return values.reshape(shaped).movedim(0, axis), came.reshape(shaped).movedim(0, axis)
 
 
 def _allowed(options: int, voices: int, unison: float) -> FloatArray:
