@@ -45,7 +45,7 @@ $(VENV)/packages: pyproject.toml
 	touch $@
 
 $(VENV)/built: $(VENV)/packages setup.py $(wildcard csrc/* csrc/*/*)
-	$(RUN) -m pip install --quiet --no-build-isolation -e ".[stems,resample,report]"
+	$(RUN) -m pip install --quiet --no-build-isolation -e ".[stems,resample,report,umss]"
 	touch $@
 
 $(VENV)/tests: $(VENV)/built

@@ -27,6 +27,8 @@ _COMMANDS = {
     "separate": ("separate", "separate"),
     "synthesize": ("tools", "synthesize"),
     "info": ("tools", "info"),
+    "umss import-weights": ("umss", "import_weights"),
+    "umss f0": ("umss", "f0"),
 }
 
 _LONGEST = 1000
@@ -205,4 +207,53 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--sample-rate", type=int, default=44100)
 
     verbs.add_parser("info", parents=[common], help="versions, kernels, devices, folders")
+    _add_umss(verbs, common, device)
     return parser
+
+
+def _add_umss(verbs: argparse._SubParsersAction[_Parser], common: _Parser, device: _Parser) -> None:
+    """The second family's commands; their verb is two words."""
+    group = verbs.add_parser("umss", help="voices of singing ensembles").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    weights = _Parser(add_help=False)
+    weights.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="folder of the imported weights (default: RLSV_FAST_WEIGHTS, else in the user's data "
+        "folder)",
+    )
+
+    verb = group.add_parser(
+        "import-weights",
+        parents=[common],
+        help="read the published files of the pretrained f0 networks",
+        description="Reads the .npz of both networks, the published .npy files (arrays only: a "
+        "pickle that asks for anything else is refused) or the Keras file of VoasCNN, and writes "
+        "safetensors with a small JSON beside them.",
+    )
+    verb.set_defaults(verb="umss import-weights")
+    verb.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    verb.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="default: where --weights looks by default"
+    )
+
+    verb = group.add_parser(
+        "f0",
+        parents=[common, device, weights],
+        help="estimate the f0 of every voice: a CSV and a picture for each recording",
+    )
+    verb.set_defaults(verb="umss f0")
+    verb.add_argument("files", type=Path, nargs="+", metavar="FILE", help="wav or flac")
+    verb.add_argument("-o", "--out", type=Path, default=Path("f0"), metavar="DIR")
+    verb.add_argument(
+        "--assignment",
+        choices=("tracking", "network", "continuity"),
+        default="tracking",
+        help="tracking: best path through the salience (default); network: VoasCNN, four voices; "
+        "continuity: as the Schulze-Forster baseline",
+    )
+    verb.add_argument("--voices", type=int, default=4, help="default: 4")
+    verb.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    verb.add_argument("--no-picture", action="store_true", help="write the CSV only")

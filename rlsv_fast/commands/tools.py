@@ -9,7 +9,7 @@ from argparse import Namespace
 import torch
 
 import rlsv_fast
-from rlsv_fast import data, training
+from rlsv_fast import data, training, umss
 from rlsv_fast.commands.common import build_info, chosen_device, commit, say
 
 
@@ -37,6 +37,7 @@ def info(options: Namespace) -> None:
         "threads": str(torch.get_num_threads()),
         "device": str(chosen_device(None)),
         "cache": str(data.default_cache()),
+        "weights": str(umss.default_weights()),
         "MUSDB_PATH": os.environ.get("MUSDB_PATH") or "not set",
         "presets": ", ".join(training.PRESETS),
     }

@@ -5,6 +5,7 @@ from rlsv_fast.report.curves import loss_figure, read_curves
 from rlsv_fast.report.representation import representation_figure
 from rlsv_fast.report.scores import score_figure
 from rlsv_fast.report.style import save
+from rlsv_fast.report.tracks import tracks_figure
 from rlsv_fast.report.write import Report, write_report
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "representation_figure",
     "save",
     "score_figure",
+    "tracks_figure",
     "write_report",
 ]

@@ -1,26 +1,77 @@
-"""Unsupervised separation of singing ensembles."""
+"""Separation of singing ensembles: f0 of every voice, synthesis, masks and measures."""
 
+from rlsv_fast.umss.assignment import VOICES, VoasCNN
 from rlsv_fast.umss.comb import HarmonicComb, on_grid, separate_comb, separate_in_blocks
+from rlsv_fast.umss.decode import (
+    BANDS,
+    THRESHOLDS,
+    band_masks,
+    decode_f0,
+    pitch_peaks,
+    resample_tracks,
+)
+from rlsv_fast.umss.f0 import estimate_f0
+from rlsv_fast.umss.f0_metrics import melody_scores, multipitch_scores
 from rlsv_fast.umss.filters import filter_frames, impulse_response, roll_off_response
+from rlsv_fast.umss.hcqt import HCQT, Features, frequencies, resample
+from rlsv_fast.umss.heuristic import assign_by_continuity
 from rlsv_fast.umss.masks import soft_mask_separation
+from rlsv_fast.umss.metrics import (
+    mel_cepstral_distance_frames,
+    si_sdr_frames,
+    spectral_snr_frames,
+)
+from rlsv_fast.umss.multif0 import LateDeep
 from rlsv_fast.umss.synthesis import (
     SourceFilterSynthesizer,
     VoiceParameters,
     exp_sigmoid,
     line_spectral_frequencies,
 )
+from rlsv_fast.umss.tracking import TrackingCosts, track_voices
+from rlsv_fast.umss.tracks import F0Tracks, read_csv, write_csv
+from rlsv_fast.umss.weights import F0Networks, default_weights, import_weights, load_networks
 
 __all__ = [
+    "BANDS",
+    "F0Networks",
+    "F0Tracks",
+    "Features",
+    "HCQT",
     "HarmonicComb",
+    "LateDeep",
     "SourceFilterSynthesizer",
+    "THRESHOLDS",
+    "TrackingCosts",
+    "VOICES",
+    "VoasCNN",
     "VoiceParameters",
+    "assign_by_continuity",
+    "band_masks",
+    "decode_f0",
+    "default_weights",
+    "estimate_f0",
     "exp_sigmoid",
     "filter_frames",
+    "frequencies",
+    "import_weights",
     "impulse_response",
     "line_spectral_frequencies",
+    "load_networks",
+    "mel_cepstral_distance_frames",
+    "melody_scores",
+    "multipitch_scores",
     "on_grid",
+    "pitch_peaks",
+    "read_csv",
+    "resample",
+    "resample_tracks",
     "roll_off_response",
     "separate_comb",
     "separate_in_blocks",
+    "si_sdr_frames",
     "soft_mask_separation",
+    "spectral_snr_frames",
+    "track_voices",
+    "write_csv",
 ]

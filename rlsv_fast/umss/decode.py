@@ -1,0 +1,232 @@
+"""From salience to f0: one pitch of each voice, or all pitches of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from rlsv_fast.nn import Convention
+from rlsv_fast.ops._check import choice, floating, integer, shape
+from rlsv_fast.umss.constant_q import BINS_PER_OCTAVE
+from rlsv_fast.umss.hcqt import BINS, LOWEST, frequencies
+
+Method: TypeAlias = Literal[
+    "reconstruction", "soft", "ste", "sigmoid", "threshold", "amplitude", "softmax"
+]
+METHODS = ("reconstruction", "soft", "ste", "sigmoid", "threshold", "amplitude", "softmax")
+
+THRESHOLDS = (0.23, 0.17, 0.15, 0.17)
+"""Published thresholds of the assigned saliences: soprano, alto, tenor, bass."""
+
+BANDS = ((179, 285), (152, 260), (129, 225), (88, 189))
+"""First and last bin of each part's range, both included: 259-880, 189-659, 145-440, 90-290 Hz."""
+
+_NEIGHBOURS = 4
+_STEEPNESS = 1000.0
+
+
+def decode_f0(
+    salience: Tensor,
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    method: Method = "reconstruction",
+    convention: Convention = "paper",
+) -> Tensor:
+    r"""One f0 for each voice and frame, with the gradient of the chosen method.
+
+    With :math:`k^* = \arg\max_k A_k` a frame is voiced if :math:`A_{k^*}` reaches the voice's
+    threshold :math:`\theta` and :math:`k^* \ne 0`. The bins' frequencies are :math:`F_k`, and
+    :math:`\hat f = F_{k^*}` in voiced frames, 0 in others.
+
+    ================== ================================================ =========================
+    method             value                                            gradient to :math:`A_k`
+    ================== ================================================ =========================
+    ``reconstruction`` :math:`\hat f`                                   1 for all 360 bins of a
+                                                                        voiced frame, else 0
+    ``soft``           average pitch of the bins :math:`k^* \pm 4`,     its derivative
+                       weighted with the salience, in voiced frames
+    ``ste``            :math:`\hat f`                                   :math:`\hat f` to the
+                                                                        largest bin
+    ``sigmoid``        :math:`\sigma(1000 (A_{k^*} - \theta)) \hat f`   its derivative
+    ``threshold``      :math:`A_{k^*} \hat f`                           its derivative
+    ``amplitude``      :math:`\hat f`                                   0
+    ``softmax``        :math:`\sum_k A_k F_k`, neither normalised nor   :math:`F_k`
+                       cut off, despite its name
+    ================== ================================================ =========================
+
+    ``reconstruction`` is the published one: a straight-through estimator. ``soft`` is no part of
+    the published code; it has a resolution finer than the grid's 20 cents.
+
+    Args:
+        salience: shape (B, V, 360, T), one map for each voice.
+        thresholds: one for each voice.
+        method: see above.
+        convention: ``"code"`` for what the published ``reconstruction`` does besides: its gradient
+            is 1 in unvoiced frames too, and below 75 Hz it returns the sum of all frequencies of
+            the grid that share their whole Hertz with :math:`\hat f`. ``ste`` limits its gradient
+            to ±1000 under both.
+
+    Returns:
+        Hz, shape (B, V, T), 0 where unvoiced.
+
+    Raises:
+        TypeError: salience is not a floating tensor.
+        ValueError: another shape, another number of thresholds, or no such method.
+
+    Reference:
+        Richard, Chouteau, Torres, "A fully differentiable model for unsupervised singing voice
+        separation", ICASSP 2024.
+    """
+    salience = floating("decode_f0", "salience", salience)
+    shape("decode_f0", "salience", salience, "(B, V, 360, T)", None, None, BINS, None)
+    choice("decode_f0", "method", method, METHODS)
+    choice("decode_f0", "convention", convention, ("paper", "code"))
+    if len(thresholds) != salience.shape[1]:
+        raise ValueError(
+            f"decode_f0: thresholds must be one for each of {salience.shape[1]} voices, got "
+            f"{len(thresholds)}"
+        )
+    grid = frequencies(salience.dtype).to(salience.device)
+    if method == "softmax":
+        return torch.einsum("bvkt,k->bvt", salience, grid)
+    largest, bins = salience.max(2)
+    limit = torch.tensor(list(thresholds), dtype=salience.dtype, device=salience.device)[:, None]
+    voiced = (largest >= limit) & (bins != 0)
+    zero = torch.zeros((), dtype=salience.dtype, device=salience.device)
+    hard = torch.where(voiced, grid[bins], zero)
+    if method == "reconstruction":
+        if convention == "code":
+            hard = torch.where(voiced, _shared_hertz(grid)[bins], zero)
+            voiced = torch.ones_like(voiced)
+        through: Tensor = _StraightThrough.apply(salience, hard, voiced)  # type: ignore[no-untyped-call]
+        return through
+    if method == "soft":
+        return torch.where(voiced, _local_average(salience, bins), zero)
+    if method == "ste":
+        gate: Tensor = _Gate.apply(largest, limit)  # type: ignore[no-untyped-call]
+        return gate * hard
+    if method == "sigmoid":
+        return torch.sigmoid(_STEEPNESS * (largest - limit)) * hard
+    if method == "threshold":
+        return largest * hard
+    return hard
+
+
+class _StraightThrough(torch.autograd.Function):
+    """A given f0; the gradient goes to all bins of the frames chosen, each with weight 1."""
+
+    @staticmethod
+    def forward(ctx: Any, salience: Tensor, f0: Tensor, chosen: Tensor) -> Tensor:
+        ctx.save_for_backward(chosen)
+        ctx.shape = salience.shape
+        return f0.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (chosen,) = ctx.saved_tensors
+        return (gradient * chosen)[:, :, None].expand(ctx.shape), None, None
+
+
+class _Gate(torch.autograd.Function):
+    """1 above the limit, else 0; passes gradients on, up to 1000."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, limit: Tensor) -> Tensor:
+        return (value > limit).to(value.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.clamp(-1000, 1000), None
+
+
+def _shared_hertz(grid: Tensor) -> Tensor:
+    """For each bin the sum of all frequencies of the grid with the same whole Hertz."""
+    whole = frequencies().floor().to(grid.device)
+    return (whole[:, None] == whole).to(grid.dtype) @ grid
+
+
+def _local_average(salience: Tensor, bins: Tensor) -> Tensor:
+    """Frequency of the mean bin near the peak, weighted with the salience."""
+    offsets = torch.arange(-_NEIGHBOURS, _NEIGHBOURS + 1, device=salience.device)[:, None]
+    places = bins[:, :, None] + offsets
+    inside = (places >= 0) & (places < BINS)
+    weights = salience.gather(2, places.clamp(0, BINS - 1)) * inside
+    total = weights.sum(2)
+    # an unvoiced frame may have no salience at all; its value is not used
+    moved = (weights * offsets).sum(2) / torch.where(total > 0, total, torch.ones_like(total))
+    return LOWEST * 2 ** ((bins + moved) / BINS_PER_OCTAVE)
+
+
+def band_masks(bands: Sequence[tuple[int, int]] = BANDS) -> Tensor:
+    """1 at the bins of each voice's range, else 0: float32, shape (V, 360)."""
+    bins = torch.arange(BINS)
+    return torch.stack([(bins >= low) & (bins <= high) for low, high in bands]).float()
+
+
+def resample_tracks(f0: Tensor, frames: int, *, convention: Convention = "paper") -> Tensor:
+    """Bring tracks to another number of frames over the same time, linearly.
+
+    Frame i of n is centred on (i + ½) / n of the time; before the first centre and after the last
+    one the track is constant. A frame is voiced where at least half of its weight is, and then the
+    mean of what is voiced: nothing lies between a pitch and silence.
+
+    Args:
+        f0: Hz, 0 where unvoiced, shape (..., T).
+        frames: wanted.
+        convention: ``"code"`` interpolates zeros like frequencies, after raising them to 1e-5.
+
+    Returns:
+        Shape (..., frames).
+
+    Raises:
+        TypeError: f0 is not a floating tensor, or frames no int.
+        ValueError: no frames, in or out.
+    """
+    f0 = floating("resample_tracks", "f0", f0)
+    frames = integer("resample_tracks", "frames", frames, 1)
+    choice("resample_tracks", "convention", convention, ("paper", "code"))
+    if f0.dim() == 0 or f0.shape[-1] == 0:
+        raise ValueError(
+            f"resample_tracks: f0 must have shape (..., T) with T > 0, got {tuple(f0.shape)}"
+        )
+
+    def linear(x: Tensor) -> Tensor:
+        flat = x.reshape(1, -1, x.shape[-1])
+        resized = functional.interpolate(flat, size=frames, mode="linear", align_corners=False)
+        return resized.reshape(*x.shape[:-1], frames)
+
+    if convention == "code":
+        return linear(f0.clamp_min(1e-5))
+    weight = linear((f0 > 0).to(f0.dtype))
+    voiced = weight >= 0.5
+    return torch.where(voiced, linear(f0) / torch.where(voiced, weight, 1.0), 0.0)
+
+
+def pitch_peaks(salience: Tensor, threshold: float = 0.5) -> list[Tensor]:
+    """All pitches of each frame: the strict local maxima over frequency that reach a threshold.
+
+    Args:
+        salience: shape (360, T), from 0 to 1.
+        threshold: the published ones are 0.5 for this network ("model 3") and for "model 2", 0.4
+            for "model 1" and "model 4".
+
+    Returns:
+        For each frame the frequencies in Hz, ascending, float64.
+
+    Raises:
+        TypeError: salience is not a floating tensor.
+        ValueError: another shape.
+    """
+    salience = floating("pitch_peaks", "salience", salience)
+    shape("pitch_peaks", "salience", salience, "(360, T)", BINS, None)
+    inner = salience[1:-1]
+    peaks = (inner > salience[:-2]) & (inner > salience[2:]) & (inner >= threshold)
+    grid = frequencies()[1:-1]
+    return [grid[column] for column in peaks.T.cpu()]
