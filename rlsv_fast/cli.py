@@ -29,6 +29,7 @@ _COMMANDS = {
     "info": ("tools", "info"),
     "umss import-weights": ("umss", "import_weights"),
     "umss f0": ("umss", "f0"),
+    "umss separate": ("umss", "separate"),
 }
 
 _LONGEST = 1000
@@ -211,6 +212,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _voices(text: str) -> tuple[str, ...]:
+    """Names of voices from their letters, or from their number."""
+    letters = {"s": "soprano", "a": "alto", "t": "tenor", "b": "bass"}
+    text = "satb" if text == "4" else text
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 100:
+        return tuple(f"voice{number + 1}" for number in range(int(text)))
+    if not text or [letter for letter in letters if letter in text] != list(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected letters of satb, or a number")
+    return tuple(letters[letter] for letter in text)
+
+
 def _add_umss(verbs: argparse._SubParsersAction[_Parser], common: _Parser, device: _Parser) -> None:
     """The second family's commands; their verb is two words."""
     group = verbs.add_parser("umss", help="voices of singing ensembles").add_subparsers(
@@ -239,21 +251,43 @@ def _add_umss(verbs: argparse._SubParsersAction[_Parser], common: _Parser, devic
         "-o", "--out", type=Path, metavar="DIR", help="default: where --weights looks by default"
     )
 
-    verb = group.add_parser(
-        "f0",
-        parents=[common, device, weights],
-        help="estimate the f0 of every voice: a CSV and a picture for each recording",
-    )
-    verb.set_defaults(verb="umss f0")
-    verb.add_argument("files", type=Path, nargs="+", metavar="FILE", help="wav or flac")
-    verb.add_argument("-o", "--out", type=Path, default=Path("f0"), metavar="DIR")
-    verb.add_argument(
+    estimation = _Parser(add_help=False)
+    estimation.add_argument("files", type=Path, nargs="+", metavar="FILE", help="wav or flac")
+    estimation.add_argument(
         "--assignment",
         choices=("tracking", "network", "continuity"),
         default="tracking",
         help="tracking: best path through the salience (default); network: VoasCNN, four voices; "
         "continuity: as the Schulze-Forster baseline",
     )
-    verb.add_argument("--voices", type=int, default=4, help="default: 4")
-    verb.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    verb.add_argument("--no-picture", action="store_true", help="write the CSV only")
+    estimation.add_argument(
+        "--voices",
+        type=_voices,
+        default=_voices("satb"),
+        metavar="satb",
+        help="which there are, by their letters from the highest on, or how many (default: satb)",
+    )
+    estimation.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    estimation.add_argument("--no-picture", action="store_true", help="do not draw the f0")
+
+    verb = group.add_parser(
+        "f0",
+        parents=[common, device, weights, estimation],
+        help="estimate the f0 of every voice: a CSV and a picture for each recording",
+    )
+    verb.set_defaults(verb="umss f0")
+    verb.add_argument("-o", "--out", type=Path, default=Path("f0"), metavar="DIR")
+
+    verb = group.add_parser(
+        "separate",
+        parents=[common, device, weights, estimation],
+        help="separate recordings of singing ensembles: a wav for each voice",
+        description="Writes a wav for each voice, at the rate and with the channels of the "
+        "recording, a CSV of the f0 and a picture of it. No separator has been trained: the masks "
+        "are combs of harmonics at the f0 of each voice.",
+    )
+    verb.set_defaults(verb="umss separate")
+    verb.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
+    verb.add_argument(
+        "--f0", type=Path, metavar="CSV", help="tracks to use instead of estimating them"
+    )

@@ -59,7 +59,9 @@ def impulse_response(magnitudes: Tensor) -> Tensor:
             f"{op}: magnitudes must have at least 2 bins, got {tuple(magnitudes.shape)}"
         )
     taps = torch.fft.irfft(magnitudes, norm="backward").roll(bins - 1, -1)
-    return taps * torch.hann_window(taps.shape[-1], dtype=taps.dtype, device=taps.device)
+    window = torch.hann_window(taps.shape[-1], dtype=taps.dtype, device=taps.device)
+    response: Tensor = taps * window
+    return response
 
 
 def filter_frames(signal: Tensor, taps: Tensor) -> Tensor:
