@@ -82,8 +82,6 @@ void define_grids(py::module_ module) {
   module.def("all_pole_sum_grid", &all_pole_sum_grid);
   module.def("all_pole_lag_grid", &all_pole_lag_grid);
   module.def("lsf_to_lpc_grid", &lsf_to_lpc_grid);
-  module.def("lsf_to_lpc_numbers", &lsf_to_lpc_numbers);
-  module.def("lsf_to_lpc_backward_numbers", &lsf_to_lpc_backward_numbers);
 
   py::class_<VariationShape>(module, "VariationShape")
       .def_readonly("tiles", &VariationShape::tiles)

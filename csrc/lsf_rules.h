@@ -83,20 +83,20 @@ RLSV_HOST_DEVICE void lpc_coefficient(const V* first, const V* second, int64_t s
 
 // sum += what reaches coefficient k of z^-1 times a product without one factor (k from 1, at
 // place 0) from the gradient of A.
-template <typename V>
-RLSV_HOST_DEVICE void add_reaching(const V* grad, int64_t step, int64_t order, bool second,
+template <typename V, typename Number>
+RLSV_HOST_DEVICE void add_reaching(const Number* grad, int64_t step, int64_t order, bool second,
                                    int64_t place, V& sum) {
   const bool even = order % 2 == 0;
   const int64_t next = place + (even ? 1 : 2);
-  sum = sum + grad[place * step];
+  sum = sum + V(grad[place * step]);
   if (next >= order) return;
-  if (second) sum = sum - grad[next * step];
-  if (!second && even) sum = sum + grad[next * step];
+  if (second) sum = sum - V(grad[next * step]);
+  if (!second && even) sum = sum + V(grad[next * step]);
 }
 
 // The same for coefficient `degree` of the product without one factor and the one that mirrors it.
-template <typename V>
-RLSV_HOST_DEVICE void fold_gradient(const V* grad, int64_t step, int64_t order, bool second,
+template <typename V, typename Number>
+RLSV_HOST_DEVICE void fold_gradient(const Number* grad, int64_t step, int64_t order, bool second,
                                     int64_t degree, V& sum) {
   const int64_t mirror = 2 * (lsf_factors(order, second) - 1) - degree;
   sum = V{};

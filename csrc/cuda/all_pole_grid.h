@@ -32,15 +32,13 @@ inline Grid all_pole_lag_grid(int64_t rows, int64_t order) {
   return {order == 0 ? 0 : std::min(rows, kMaxBlocks), kLagThreads};
 }
 
-// A thread per row, its polynomials in shared memory: `numbers` of type double.
+// A thread per row; its polynomials, both products or one and what is folded for its quotients, are
+// columns of doubles in shared memory.
 constexpr int64_t kLsfRows = 32;
 
-inline Grid lsf_to_lpc_grid(int64_t rows, int64_t numbers) {
+inline Grid lsf_to_lpc_grid(int64_t rows, int64_t order) {
   return {std::min(divide_up(rows, kLsfRows), kMaxBlocks), kLsfRows,
-          kLsfRows * numbers * int64_t(sizeof(double))};
+          kLsfRows * (order + 2) * int64_t(sizeof(double))};
 }
-// Both products; the gradient of A, one product and what is folded for it.
-inline int64_t lsf_to_lpc_numbers(int64_t order) { return order + 2; }
-inline int64_t lsf_to_lpc_backward_numbers(int64_t order) { return 2 * order + 2; }
 
 }  // namespace rlsv_fast::cuda

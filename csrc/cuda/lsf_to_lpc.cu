@@ -50,17 +50,15 @@ template <typename T>
 __global__ void __launch_bounds__(kLsfRows)
     convert_back(const T* __restrict__ upstream, const T* __restrict__ lsf, int64_t rows,
                  int64_t order, T* __restrict__ result) {
-  double* grad = shared_memory<double>() + threadIdx.x;
-  double* product = grad + order * kLsfRows;
+  double* product = shared_memory<double>() + threadIdx.x;
   double* folded = product + (lsf_factors(order, false) + 1) * kLsfRows;
   for (int64_t row = blockIdx.x * kLsfRows + threadIdx.x; row < rows; row += gridDim.x * kLsfRows) {
-    const T* frequency = lsf + row * order;
-    for (int64_t k = 0; k < order; ++k) grad[k * kLsfRows] = double(upstream[row * order + k]);
+    const T *frequency = lsf + row * order, *grad = upstream + row * order;
     for (int64_t second = 0; second < 2; ++second) {
       const int64_t factors = lsf_factors(order, second != 0);
       multiply_factors(frequency, order, second != 0, product);
       for (int64_t k = 0; k < factors; ++k)
-        fold_gradient<double>(grad, kLsfRows, order, second != 0, k, folded[k * kLsfRows]);
+        fold_gradient<double>(grad, 1, order, second != 0, k, folded[k * kLsfRows]);
       for (int64_t i = second; i < order; i += 2) {
         double value;
         lsf_gradient<double>(product, folded, kLsfRows, factors, double(frequency[i]), value);
@@ -75,15 +73,14 @@ __global__ void __launch_bounds__(kLsfRows)
 template <typename T>
 cudaError_t lsf_to_lpc_forward(const T* lsf, int64_t rows, int64_t order, T* result,
                                cudaStream_t stream) {
-  return launch(convert<T>, lsf_to_lpc_grid(rows, lsf_to_lpc_numbers(order)), stream, lsf, rows,
-                order, result);
+  return launch(convert<T>, lsf_to_lpc_grid(rows, order), stream, lsf, rows, order, result);
 }
 
 template <typename T>
 cudaError_t lsf_to_lpc_backward(const T* grad, const T* lsf, int64_t rows, int64_t order, T* result,
                                 cudaStream_t stream) {
-  return launch(convert_back<T>, lsf_to_lpc_grid(rows, lsf_to_lpc_backward_numbers(order)), stream,
-                grad, lsf, rows, order, result);
+  return launch(convert_back<T>, lsf_to_lpc_grid(rows, order), stream, grad, lsf, rows, order,
+                result);
 }
 
 #define RLSV_INSTANTIATE(T)                                                                 \
