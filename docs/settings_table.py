@@ -81,7 +81,7 @@ def tables() -> str:
     lines += ["", 'With `convention = "code"` the defaults are instead:', "", f"{listed}."]
     lines += [
         "",
-        'Besides, `model.tanh` is then `true` where `model.decoder` is given as `"conv"`.',
+        'Besides, `model.tanh` is `true` where `model.decoder` is given as `"conv"`.',
     ]
     lines += ["Presets, files and `--set` go before all these.", ""]
     return "\n".join(lines)
