@@ -244,8 +244,13 @@ def reading(out: Out, run: Path, root: Path) -> None:
             signals = np.stack([source[start : start + 3 * rate] for source in sources])
             encoded = model.encode(torch.from_numpy(signals))[:, order]
     mixture, voice, accompaniment = encoded.numpy()
-    write_png(report.basis_image(basis, sample_rate=rate, frequencies=hertz), out / "responses.png")
-    initial = (nn.mel_frequencies(model.components, rate) ** decoder.power).numpy() * rate
+    untrained = training.build_model(config)
+    started = nn.mel_frequencies(model.components, rate).double() ** decoder.power
+    initial = started.numpy() * rate
+    before = untrained.basis().detach().double().numpy()
+    for name, kernels, line_at in (("responses", basis, hertz), ("untrained", before, initial)):
+        figure = report.basis_image(kernels, sample_rate=rate, frequencies=line_at)
+        write_png(figure, out / f"{name}.png", dpi=58, colours=72)
     figure = report.carrier_figure(hertz, initial, sample_rate=rate)
     write_png(figure, out / "carriers.png", dpi=70, colours=32)
     cosines = carriers[order].double().numpy()
@@ -255,7 +260,7 @@ def reading(out: Out, run: Path, root: Path) -> None:
         mixture, voice, accompaniment, hop=model.hop, sample_rate=rate, carriers=hertz,
         name=track.name, start=start / rate,
     )  # fmt: skip
-    write_png(figure, out / "representation.png", dpi=70, colours=64)
+    write_png(figure, out / "representation.png", dpi=62, colours=48)
 
 
 OPERATORS: tuple[Callable[[Out], None], ...] = (

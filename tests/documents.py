@@ -40,7 +40,8 @@ def run_examples(page: Path) -> dict[str, object]:
 
 def command_lines(page: Path) -> Iterator[list[str]]:
     """Words of every line in the shell blocks of a page, without comments and variables."""
-    for block in re.findall(r"```(?:sh)?\n(.*?)```", page.read_text(), flags=re.DOTALL):
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for block in (text for language, text in blocks if language in ("", "sh")):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
