@@ -44,7 +44,7 @@ def command_lines(page: Path) -> Iterator[list[str]]:
     for block in (text for language, text in blocks if language in ("", "sh")):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            while words and re.fullmatch(r"\w+=.*", words[0]):
                 words = words[1:]
             if words:
                 yield words
