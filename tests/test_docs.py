@@ -63,7 +63,8 @@ def test_the_examples_run(page: Path) -> None:
 
 @pytest.mark.parametrize(("page", "package"), OPTIONAL, ids=lambda value: Path(value).name)
 def test_the_examples_with_another_package_run(page: Path, package: str) -> None:
-    pytest.importorskip(package, reason=f"{package} is not installed")
+    if importlib.util.find_spec(package) is None:  # one that is there and broken fails below
+        pytest.skip(f"{package} is not installed")
     first, *_ = (code for needed, code in examples(page) if not needed)  # the imports
     run(page, [first, *(code for needed, code in examples(page) if needed == package)])
 
