@@ -33,7 +33,7 @@ _package: Any = require(
 )
 
 
-class ModulatedCosineFB(_package.Filterbank):  # type: ignore[misc, name-defined]
+class ModulatedCosineFB(_package.Filterbank):  # type: ignore[misc]
     """Amplitude-modulated cosines, learnt; what an encoder makes of them is rectified.
 
     The parameters are those of ``decoder``, a :class:`rlsv_fast.nn.ModulatedCosineDecoder`, and so
@@ -108,7 +108,7 @@ class ModulatedCosineFB(_package.Filterbank):  # type: ignore[misc, name-defined
         }
 
 
-class EncoderFB(_package.Filterbank):  # type: ignore[misc, name-defined]
+class EncoderFB(_package.Filterbank):  # type: ignore[misc]
     """A whole encoder of this library: padding, kernels, convolution over frames, rectifier.
 
     ``asteroid_filterbanks.Encoder(EncoderFB(model.encoder, 44100))(signal)`` of shape (B, 1, N) is
