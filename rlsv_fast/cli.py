@@ -156,6 +156,11 @@ def _parser() -> argparse.ArgumentParser:
         help="one setting, such as model.components=400; may be repeated",
     )
     verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
+    verb.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log scalars, audio and figures for TensorBoard, into RUN/tensorboard",
+    )
     again = verb.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue the run in --out")
     again.add_argument(

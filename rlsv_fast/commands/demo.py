@@ -27,7 +27,7 @@ def demo(options: Namespace) -> None:
     config = training.resolve("demo", overrides=overrides)
     folder: Path = options.out
     music, run = folder / "data", folder / "run"
-    options.cache, options.seconds, options.tensorboard = folder / "cache", 6.0, False
+    options.cache = folder / "cache"
     with training.lock_run(run):
         exists = (run / "config.toml").exists()
         if exists:

@@ -33,6 +33,8 @@ def train(options: Namespace) -> None:
         _quiet_but_the_first(options, processes)
         with processes.together():
             device = chosen_device(options.device, processes)
+            if options.tensorboard:
+                report.check_tensorboard()
 
         def enter() -> tuple[Config, Path, bool]:
             config, run, resume = _asked_run(options)
@@ -44,7 +46,16 @@ def train(options: Namespace) -> None:
 
         config, run, resume = processes.from_first(enter)
         tracks = prepared(options.root, "train", config, options, processes=processes)
-        train_run(config, tracks, run, device, options, resume=resume, processes=processes)
+        monitor = None
+        if options.tensorboard and processes.first:
+            monitor = report.TensorBoard(run / "tensorboard", tracks[0], config)
+            stack.callback(monitor.close)
+        train_run(
+            *(config, tracks, run, device, options),
+            resume=resume,
+            monitor=monitor,
+            processes=processes,
+        )
     say(options, f"trained: rlsv-fast evaluate {run} --root {options.root or '$MUSDB_PATH'}")
 
 
@@ -77,7 +88,10 @@ def draw(options: Namespace) -> None:
     tracks = _examples(config, options)
     path = options.run / EVALUATION
     found = evaluation.read_json(path) if path.exists() else None
-    page = draw_run(model, config, step, options.run, options.out, found, tracks, options)
+    page = draw_run(
+        *(model, config, step, options.run, options.out, found, tracks, options),
+        seconds=options.seconds,
+    )
     print(page)
 
 
@@ -89,6 +103,7 @@ def train_run(
     options: Namespace,
     *,
     resume: bool,
+    monitor: training.Monitor | None = None,
     processes: Processes = ALONE,
 ) -> nn.RepresentationModel:
     """Train in a locked folder; an interruption says how to go on."""
@@ -126,6 +141,7 @@ def train_run(
             locked=True,
             progress=not options.quiet,
             callback=announce,
+            monitor=monitor,
             processes=processes,
         )
     except training.Interrupted as stop:
@@ -183,6 +199,8 @@ def draw_run(
     found: evaluation.Evaluation | None,
     tracks: list[data.PreparedTrack],
     options: Namespace,
+    *,
+    seconds: float = 5.0,
 ) -> Path:
     """Write the page of a run, with an excerpt of each of the tracks; returns its file."""
     with progress_bar(options, len(tracks), "example") as move:
@@ -196,7 +214,7 @@ def draw_run(
             evaluation=found,
             step=step,
             examples=tracks,
-            seconds=options.seconds,
+            seconds=seconds,
             segment_length=config.data.segment_length,
             convention=config.convention,
             progress=move,

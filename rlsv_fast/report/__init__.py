@@ -6,14 +6,17 @@ from rlsv_fast.report.examples import Example, make_example
 from rlsv_fast.report.representation import representation_figure
 from rlsv_fast.report.scores import score_figure
 from rlsv_fast.report.style import save
+from rlsv_fast.report.tensorboard import TensorBoard, check_tensorboard
 from rlsv_fast.report.write import Report, write_report
 
 __all__ = [
     "Example",
     "Report",
+    "TensorBoard",
     "basis_figure",
     "basis_image",
     "carrier_figure",
+    "check_tensorboard",
     "loss_figure",
     "magnitude_response",
     "make_example",

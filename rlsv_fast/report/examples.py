@@ -77,7 +77,7 @@ def make_example(
         np.array(signal[start : start + length])
         for signal in (track.mixture, track.voice, track.accompaniment)
     )
-    inputs = dict(zip(SOURCES, (mixture, voice, accompaniment), strict=True))
+    inputs: dict[Source, Array] = dict(zip(SOURCES, (mixture, voice, accompaniment), strict=True))
     signals: dict[tuple[Source, Version], Array] = {}
     for source, signal in inputs.items():
         signals[source, "input"] = signal
@@ -89,13 +89,13 @@ def make_example(
         convention=convention,
     )
     by_stft = _separate_by_stft(model, mixture, voice, accompaniment, convention)
-    for version, estimates in (("learned", learned), ("stft", by_stft)):
-        signals["voice", version], signals["accompaniment", version] = estimates
+    signals["voice", "learned"], signals["accompaniment", "learned"] = learned
+    signals["voice", "stft"], signals["accompaniment", "stft"] = by_stft
     representations = represent(model, inputs)
     for made in (*signals.values(), *representations.values()):
         if not np.isfinite(made).all():
             raise InputError(f"'{track.name}': what the model makes of it is not finite")
-    scores = {
+    scores: dict[tuple[Source, Version], float] = {
         (source, version): _si_sdr(signal, inputs[source])
         for (source, version), signal in signals.items()
         if version != "input"
@@ -141,7 +141,8 @@ def _separate_by_stft(
     stft = STFT(size, hop, window="hann" if hann else "hamming")
     sources = torch.from_numpy(np.stack([mixture, voice, accompaniment]))
     coefficients = stft.analyze(sources)
-    mask = binary_mask(*coefficients[1:].abs(), convention=convention)
+    of_voice, of_accompaniment = coefficients[1:].abs()
+    mask = binary_mask(of_voice, of_accompaniment, convention=convention)
     masked = torch.stack([coefficients[0] * mask, coefficients[0] * (1 - mask)])
     first, second = stft.synthesize(masked, len(mixture)).numpy()
     return first, second

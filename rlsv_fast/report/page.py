@@ -131,9 +131,9 @@ class Page:
         whole = 1 - responses["result"].T / responses["result"].min(initial=-1.0)
         content, size = picture(whole)
         self._write("basis.png", content)
-        content = {name: as_bytes(response).tobytes() for name, response in responses.items()}
+        levels = {name: as_bytes(response).tobytes() for name, response in responses.items()}
         frequencies = [float(f"{f:.6g}") for f in self.components.frequencies]
-        data = {"points": POINTS, "frequencies": frequencies, "responses": content}
+        data = {"points": POINTS, "frequencies": frequencies, "responses": levels}
         self._write("basis.js", data_script("basis", data).encode())
         ticks = [(place, hertz(tick)) for place, tick in mel_ticks(self.sample_rate)]
         return {"size": size, "curves": list(responses), "ticks": _sparse(ticks)}

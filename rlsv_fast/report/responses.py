@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from rlsv_fast.nn.initial import hertz_to_mel, mel_to_hertz
 from rlsv_fast.report.basis import FLOOR_DB, magnitude_response
@@ -55,7 +56,7 @@ def all_responses(components: Components, sample_rate: int) -> dict[str, Array]:
 
 def as_bytes(response: Array) -> npt.NDArray[np.uint8]:
     """Decibels from ``FLOOR_DB`` to 0 as 0 to 255."""
-    return np.rint((1 - response / FLOOR_DB) * 255).astype(np.uint8)
+    return np.asarray(np.rint((1 - response / FLOOR_DB) * 255), dtype=np.uint8)
 
 
 def mel_ticks(sample_rate: int) -> list[tuple[float, int]]:
@@ -65,7 +66,5 @@ def mel_ticks(sample_rate: int) -> list[tuple[float, int]]:
 
 
 def _edges(sample_rate: int) -> Array:
-    import torch
-
     mels = torch.linspace(0, hertz_to_mel(sample_rate / 2), POINTS + 1, dtype=torch.float64)
     return np.asarray(mel_to_hertz(mels).numpy())

@@ -15,6 +15,11 @@ function load(key) {
 
 const bytes = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 
+// Only this moves while music plays, so that a phone has nothing to lay out or paint anew.
+function place(within, at) {
+  within.querySelector(".playhead i").style.transform = `translateX(${100 * at}%)`;
+}
+
 let context; // made at the first gesture, as browsers ask for one
 let playing; // the one player that is heard
 
@@ -146,9 +151,10 @@ class Player {
 
   show() {
     const at = this.position();
-    this.article.style.setProperty("--at", at / this.drawn);
+    place(this.article, at / this.drawn);
     this.seek.value = at;
-    this.time.value = `${at.toFixed(1)} / ${this.duration.toFixed(1)} s`;
+    const time = `${at.toFixed(1)} / ${this.duration.toFixed(1)} s`;
+    if (this.time.value !== time) this.time.value = time;
     if (!this.source) this.seek.setAttribute("aria-valuetext", `${at.toFixed(1)} seconds`);
   }
 
@@ -167,10 +173,11 @@ function browse(browser) {
 
   function show() {
     const component = Number(slider.value);
-    browser.style.setProperty("--at", (component + 0.5) / count);
+    place(browser, (component + 0.5) / count);
     if (!basis) return;
     const text = `Component ${component + 1} of ${count} at ${hertz(basis.frequencies[component])}`;
     browser.querySelector(".chosen").textContent = text;
+    slider.setAttribute("aria-valuetext", text);
     for (const path of browser.querySelectorAll("[data-curve]")) {
       const all = basis.responses[path.dataset.curve];
       const row = all.subarray(component * basis.points, (component + 1) * basis.points);
