@@ -299,6 +299,7 @@ def test_a_report_decodes_the_tracks_it_shows_and_can_do_without(
     arguments = ["report", str(run), f"--root={copy}", "--seconds=1"]
     assert main([*arguments, f"--out={tmp_path / 'one'}", "--examples=1"]) == 0
     assert [path.name for path in (tmp_path / "one" / "examples").glob("*.js")] == ["01.js"]
+    capsys.readouterr()
     assert "vocals.wav: cannot be read" in complaint(capsys, *arguments, "--out", tmp_path / "all")
     monkeypatch.setenv("MUSDB_PATH", str(tmp_path / "nowhere"))
     assert main(["report", str(run), f"--out={tmp_path / 'none'}"]) == 0
