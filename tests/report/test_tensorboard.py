@@ -7,6 +7,7 @@ from training import tiny
 from training.conftest import one_thread  # noqa: F401  (autouse)
 
 from rlsv_fast.cli import main
+from rlsv_fast.data import synthesize
 from rlsv_fast.errors import MissingPackage
 from rlsv_fast.report import TensorBoard
 from rlsv_fast.training import read_checkpoint, train
@@ -71,6 +72,16 @@ def test_a_resumed_run_takes_the_place_of_what_it_repeats(tmp_path, no_figures):
         train(config, tracks, tmp_path / "run", monitor=monitor, resume=resume)
     found = logged(tmp_path / "run" / "tensorboard")
     assert [scalar.step for scalar in found.Scalars("loss/total")] == [1, 2, 3, 4]
+
+
+def test_the_command_logs_into_the_run(tmp_path, monkeypatch, no_figures):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("RLSV_FAST_CACHE", str(tmp_path / "cache"))
+    music, run = tmp_path / "music", tmp_path / "run"
+    synthesize(music, train_tracks=1, test_tracks=1, seconds=2, sample_rate=8000)
+    settings = [f"--set={setting}" for setting in (*tiny.SETTINGS, "training.max_steps=2")]
+    assert main(["train", "-q", "--tensorboard", f"--root={music}", f"--out={run}", *settings]) == 0
+    assert [scalar.step for scalar in logged(run / "tensorboard").Scalars("loss/total")] == [1, 2]
 
 
 def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path, caplog):

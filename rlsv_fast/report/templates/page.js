@@ -138,9 +138,10 @@ class Player {
 
   position() {
     if (!this.source) return this.offset;
-    const heard = context.currentTime - this.started - (context.outputLatency || 0);
-    return this.source.loop ? Math.max(heard, 0) % this.duration
-      : Math.min(Math.max(heard, 0), this.duration);
+    // Until a sound that was begun reaches the ear it stands at its beginning.
+    const run = context.currentTime - this.started - (context.outputLatency || 0);
+    const heard = Math.max(run, this.offset);
+    return this.source.loop ? heard % this.duration : Math.min(heard, this.duration);
   }
 
   follow() {
