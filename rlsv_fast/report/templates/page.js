@@ -145,9 +145,10 @@ class Player {
   }
 
   follow() {
+    cancelAnimationFrame(this.frame);
     if (!this.source) return;
     this.show();
-    requestAnimationFrame(() => this.follow());
+    this.frame = requestAnimationFrame(() => this.follow());
   }
 
   show() {
