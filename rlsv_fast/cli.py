@@ -159,6 +159,11 @@ def _parser() -> argparse.ArgumentParser:
         help="one setting, such as model.components=400; may be repeated",
     )
     verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
+    verb.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log scalars, audio and figures for TensorBoard, into RUN/tensorboard",
+    )
     again = verb.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue the run in --out")
     again.add_argument(
@@ -193,9 +198,21 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--accompaniment", type=Path, metavar="FILE")
     verb.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
 
-    verb = verbs.add_parser("report", parents=[common, device, root], help="draw a run's figures")
+    verb = verbs.add_parser(
+        "report",
+        parents=[common, device, root],
+        help="write a page to hear and see what a run has learnt",
+        description="DIR/index.html opens in any browser, without a server or a network. Excerpts "
+        "of the test tracks need --root or MUSDB_PATH.",
+    )
     verb.add_argument("run", type=Path, metavar="RUN")
     verb.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    verb.add_argument(
+        "--examples", type=int, default=11, metavar="N", help="test tracks, default: the first 11"
+    )
+    verb.add_argument(
+        "--seconds", type=float, default=5.0, metavar="S", help="length of an excerpt, default: 5"
+    )
 
     verb = verbs.add_parser(
         "synthesize", parents=[common], help="write a synthetic multitrack set in MUSDB layout"

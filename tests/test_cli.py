@@ -84,11 +84,13 @@ def test_train_evaluate_separate_report(
     assert "exists already" in complaint(capsys, *arguments)
 
     pytest.importorskip("matplotlib")
-    assert main(["report", str(run), f"--out={tmp_path / 'figures'}", f"--root={root}"]) == 0
-    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert {"basis.png", "losses.png", "representation.png"} <= drawn
-    capsys.readouterr()
-    assert "not empty" in complaint(capsys, "report", run, "--out", tmp_path / "figures")
+    out = tmp_path / "report"
+    assert main(["report", str(run), f"--out={out}", f"--root={root}", "--seconds=1"]) == 0
+    assert capsys.readouterr().out == f"{out / 'index.html'}\n"
+    assert {"index.html", "examples/01.js", "figures/representation.png"} <= {
+        path.relative_to(out).as_posix() for path in out.rglob("*")
+    }
+    assert "not empty" in complaint(capsys, "report", run, "--out", out)
 
 
 def test_either_reference_gives_the_same_separation(
@@ -203,6 +205,8 @@ def test_epochs_and_the_end_are_told_unless_quiet(
         ("separate {run} x.stem.mp4", "x.stem.mp4: no such file"),
         ("report {root} --out={tmp}/r", "not a run folder"),
         ("report {run}", "required: -o/--out"),
+        ("report {run} --out={tmp}/r --examples=-1", "--examples must be at least 0"),
+        ("report {run} --out={tmp}/r --seconds=nan", "--seconds from 0.1 to 600"),
         ("synthesize {tmp} --seconds=0", "seconds"),
         ("synthesize {run}", "run: "),
     ],
@@ -271,16 +275,16 @@ def test_scores_belong_to_the_step_of_the_model(
     result = json.loads((copy / "evaluation.json").read_text())
     assert result["settings"]["step"] == 6
     assert main(["report", str(copy), f"--out={tmp_path / 'same'}"]) == 0
-    assert (tmp_path / "same" / "scores.png").exists()
+    assert (tmp_path / "same" / "figures" / "scores.png").exists()
     result["settings"]["step"] = 3
     (copy / "evaluation.json").write_text(json.dumps(result))
     capsys.readouterr()
     assert main(["report", str(copy), f"--out={tmp_path / 'other'}"]) == 0
-    assert "no scores.png: the evaluation was made at step 3" in capsys.readouterr().err
-    assert not (tmp_path / "other" / "scores.png").exists()
+    assert "no scores: the evaluation was made at step 3" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "figures" / "scores.png").exists()
 
 
-def test_a_report_decodes_one_track_and_can_do_without(
+def test_a_report_decodes_the_tracks_it_shows_and_can_do_without(
     run: Path,
     root: Path,
     tmp_path: Path,
@@ -292,13 +296,16 @@ def test_a_report_decodes_one_track_and_can_do_without(
     shutil.copytree(root, copy)
     (copy / "test" / "~last").mkdir()
     (copy / "test" / "~last" / "vocals.wav").write_bytes(b"no audio")
-    assert main(["report", str(run), f"--root={copy}", f"--out={tmp_path / 'one'}"]) == 0
-    assert (tmp_path / "one" / "representation.png").exists()
+    arguments = ["report", str(run), f"--root={copy}", "--seconds=1"]
+    assert main([*arguments, f"--out={tmp_path / 'one'}", "--examples=1"]) == 0
+    assert [path.name for path in (tmp_path / "one" / "examples").glob("*.js")] == ["01.js"]
+    capsys.readouterr()
+    assert "vocals.wav: cannot be read" in complaint(capsys, *arguments, "--out", tmp_path / "all")
     monkeypatch.setenv("MUSDB_PATH", str(tmp_path / "nowhere"))
     assert main(["report", str(run), f"--out={tmp_path / 'none'}"]) == 0
     assert "MUSDB_PATH: " in capsys.readouterr().err
-    assert (tmp_path / "none" / "basis.png").exists()
-    assert not (tmp_path / "none" / "representation.png").exists()
+    assert (tmp_path / "none" / "index.html").exists()
+    assert not (tmp_path / "none" / "examples").exists()
 
 
 def test_a_failed_separation_leaves_nothing(
@@ -376,10 +383,10 @@ def test_the_demo_shows_everything_and_continues(
         assert main(["demo", f"--out={tmp_path}"]) == 0
         captured = capsys.readouterr()
         assert captured.out.count("learned representation") == 1
-        assert "unprocessed mixture" in captured.out and "figures" in captured.out
+        assert "unprocessed mixture" in captured.out and "index.html" in captured.out
     assert "4 of 4 steps done" in captured.err  # the second call has nothing left to train
     assert (tmp_path / "run" / "evaluation.json").is_file()
-    assert (tmp_path / "run" / "report" / "basis.png").is_file()
+    assert (tmp_path / "run" / "report" / "index.html").is_file()
     assert "made with training.seed = 218" in complaint(
         capsys, "demo", "--out", tmp_path, "--seed=1"
     )

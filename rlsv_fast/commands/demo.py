@@ -7,8 +7,13 @@ from pathlib import Path
 
 from rlsv_fast import data, training
 from rlsv_fast.commands.common import chosen_device, prepared, say
-from rlsv_fast.commands.runs import EVALUATION, draw_run, evaluate_run, train_run
-from rlsv_fast.errors import require
+from rlsv_fast.commands.runs import (
+    EVALUATION,
+    check_drawable,
+    draw_run,
+    evaluate_run,
+    train_run,
+)
 
 TRAIN_TRACKS = 24
 """Five minutes of music: with less the model learns its training tracks by heart."""
@@ -16,7 +21,7 @@ TRAIN_TRACKS = 24
 
 def demo(options: Namespace) -> None:
     """Synthesise, train, evaluate and draw; a second call continues where the first stopped."""
-    require("matplotlib", extra="report", purpose="draw the figures of the demo")
+    check_drawable()
     device = chosen_device(options.device)
     overrides = [] if options.seed is None else [f"training.seed={options.seed}"]
     config = training.resolve("demo", overrides=overrides)
@@ -40,8 +45,8 @@ def demo(options: Namespace) -> None:
         tracks = prepared(music, "test", config, options)
         found = evaluate_run(model, config, step, tracks, run / EVALUATION, device, options)
         say(options, f"4/4 drawing: {run / 'report'}")
-        draw_run(model, config, step, run, run / "report", found, tracks, options)
+        page = draw_run(model, config, step, run, run / "report", found, tracks, options)
     print(
         f"\nmusic       {music} (synthetic: it says nothing about real recordings)\n"
-        f"model       {run}\nevaluation  {run / EVALUATION}\nfigures     {run / 'report'}"
+        f"model       {run}\nevaluation  {run / EVALUATION}\npage        {page}"
     )

@@ -33,6 +33,8 @@ def train(options: Namespace) -> None:
         _quiet_but_the_first(options, processes)
         with processes.together():
             device = chosen_device(options.device, processes)
+            if options.tensorboard:
+                report.check_tensorboard()
 
         def enter() -> tuple[Config, Path, bool]:
             config, run, resume = _asked_run(options)
@@ -44,7 +46,16 @@ def train(options: Namespace) -> None:
 
         config, run, resume = processes.from_first(enter)
         tracks = prepared(options.root, "train", config, options, processes=processes)
-        train_run(config, tracks, run, device, options, resume=resume, processes=processes)
+        monitor = None
+        if options.tensorboard and processes.first:
+            monitor = report.TensorBoard(run / "tensorboard", tracks[0], config)
+            stack.callback(monitor.close)
+        train_run(
+            *(config, tracks, run, device, options),
+            resume=resume,
+            monitor=monitor,
+            processes=processes,
+        )
     say(options, f"trained: rlsv-fast evaluate {run} --root {options.root or '$MUSDB_PATH'}")
 
 
@@ -67,16 +78,21 @@ def evaluate(options: Namespace) -> None:
 
 
 def draw(options: Namespace) -> None:
-    """Draw the figures of a run."""
+    """Write the page and the figures of a run."""
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"{options.out}: exists and is not empty; choose another --out")
-    require("matplotlib", extra="report", purpose="draw figures")
+    if options.examples < 0 or not 0.1 <= options.seconds <= 600:
+        raise InputError("--examples must be at least 0, and --seconds from 0.1 to 600")
+    check_drawable()
     config, model, step = training.load_run_and_step(options.run, chosen_device(options.device))
-    tracks = _example(config, options)
+    tracks = _examples(config, options)
     path = options.run / EVALUATION
     found = evaluation.read_json(path) if path.exists() else None
-    for file in draw_run(model, config, step, options.run, options.out, found, tracks, options):
-        print(file)
+    page = draw_run(
+        *(model, config, step, options.run, options.out, found, tracks, options),
+        seconds=options.seconds,
+    )
+    print(page)
 
 
 def train_run(
@@ -87,6 +103,7 @@ def train_run(
     options: Namespace,
     *,
     resume: bool,
+    monitor: training.Monitor | None = None,
     processes: Processes = ALONE,
 ) -> nn.RepresentationModel:
     """Train in a locked folder; an interruption says how to go on."""
@@ -124,6 +141,7 @@ def train_run(
             locked=True,
             progress=not options.quiet,
             callback=announce,
+            monitor=monitor,
             processes=processes,
         )
     except training.Interrupted as stop:
@@ -166,6 +184,12 @@ def evaluate_run(
     return found
 
 
+def check_drawable() -> None:
+    """Raise MissingPackage where a report cannot be written."""
+    for package in ("matplotlib", "jinja2"):
+        require(package, extra="report", purpose="write a report")
+
+
 def draw_run(
     model: nn.RepresentationModel,
     config: Config,
@@ -175,32 +199,43 @@ def draw_run(
     found: evaluation.Evaluation | None,
     tracks: list[data.PreparedTrack],
     options: Namespace,
-) -> list[Path]:
-    """Draw what there is to see, with the first of the tracks as example."""
-    drawn = report.write_report(
-        model,
-        target,
-        sample_rate=config.data.sample_rate,
-        log=run / "log.jsonl",
-        evaluation=found,
-        step=step,
-        example=tracks[0] if tracks else None,
-    )
+    *,
+    seconds: float = 5.0,
+) -> Path:
+    """Write the page of a run, with an excerpt of each of the tracks; returns its file."""
+    with progress_bar(options, len(tracks), "example") as move:
+        drawn = report.write_report(
+            model,
+            target,
+            sample_rate=config.data.sample_rate,
+            title=run.resolve().name,
+            settings=training.flatten(config),
+            log=run / "log.jsonl",
+            evaluation=found,
+            step=step,
+            examples=tracks,
+            seconds=seconds,
+            segment_length=config.data.segment_length,
+            convention=config.convention,
+            progress=move,
+        )
     for note in drawn.notes:
         say(options, note)
-    return drawn.files
+    return drawn.page
 
 
-def _example(config: Config, options: Namespace) -> list[data.PreparedTrack]:
-    """The first test track, as a list; empty where no data folder is given that can be used."""
+def _examples(config: Config, options: Namespace) -> list[data.PreparedTrack]:
+    """The first test tracks; none where no data folder is given that can be used."""
+    if not options.examples:
+        return []
     if options.root:
-        return prepared(options.root, "test", config, options, limit=1)
+        return prepared(options.root, "test", config, options, limit=options.examples)
     if not os.environ.get("MUSDB_PATH"):
         return []
     try:
-        return prepared(None, "test", config, options, limit=1)
+        return prepared(None, "test", config, options, limit=options.examples)
     except (InputError, MissingPackage) as error:
-        # nobody asked for it in this call, and all other figures can do without
+        # nobody asked for them in this call, and all else can do without
         say(options, f"MUSDB_PATH: {error}")
         return []
 

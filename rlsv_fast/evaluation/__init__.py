@@ -14,9 +14,10 @@ from rlsv_fast.evaluation.result import (
     write_json,
 )
 from rlsv_fast.evaluation.stft import STFT
-from rlsv_fast.evaluation.table import format_table
+from rlsv_fast.evaluation.table import CELL, format_table, table_cells, table_notes
 
 __all__ = [
+    "CELL",
     "SCHEMA_VERSION",
     "STFT",
     "Evaluation",
@@ -31,5 +32,7 @@ __all__ = [
     "reconstruct",
     "separate_oracle",
     "summarize",
+    "table_cells",
+    "table_notes",
     "write_json",
 ]

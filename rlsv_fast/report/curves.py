@@ -74,16 +74,42 @@ def loss_figure(curves: Mapping[str, tuple[Array, Array]]) -> Any:
         figure = new_figure(4.4 * len(panels), 4, "Losses during training, each step and smoothed")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (name, title, unit, colour) in zip(axes, panels, strict=True):
-            steps, values = curves[name]
-            axis.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
-            axis.plot(steps, smoothed(values), color=colour, linewidth=1.8)
-            # The first steps are far off; they must not flatten all that follows.
-            low, high = np.quantile(values, [0.0, 0.995])
-            margin = 0.05 * (high - low) or 1.0
-            axis.set_ylim(low - margin, high + margin)
+            _draw(axis, curves[name], unit, colour)
             axis.set_title(title)
-            axis.set_xlabel("step")
-            axis.set_ylabel(unit)
-            axis.grid(True)
-            axis.margins(x=0.01)
     return figure
+
+
+def loss_panels(curves: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
+    """Draw each of the losses as a figure of its own, by title."""
+    panels = {}
+    for name, title, unit, colour in _PANELS:
+        if name in curves:
+            with style():
+                figure = new_figure(4.4, 3)
+                _draw(figure.subplots(), curves[name], unit, colour)
+            panels[title] = figure
+    return panels
+
+
+def thinned(steps: Array, values: Array, most: int = 1200) -> tuple[Array, Array]:
+    """The curve with at most so many points, or a few more: the extremes of its neighbours."""
+    width = -(-2 * len(values) // most)
+    if width <= 2:
+        return steps, values
+    starts = np.arange(0, len(values), width)
+    low, high = (reduce.reduceat(values, starts) for reduce in (np.minimum, np.maximum))
+    return np.repeat(steps[starts], 2), np.stack([low, high], axis=1).ravel()
+
+
+def _draw(axis: Any, curve: tuple[Array, Array], unit: str, colour: str) -> None:
+    steps, values = curve
+    axis.plot(*thinned(steps, values), color=colour, linewidth=0.7, alpha=0.3)
+    axis.plot(steps, smoothed(values), color=colour, linewidth=1.8)
+    # The first steps are far off; they must not flatten all that follows.
+    low, high = np.quantile(values, [0.0, 0.995])
+    margin = 0.05 * (high - low) or 1.0
+    axis.set_ylim(low - margin, high + margin)
+    axis.set_xlabel("step")
+    axis.set_ylabel(unit)
+    axis.grid(True)
+    axis.margins(x=0.01)

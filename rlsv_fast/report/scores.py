@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlsv_fast.evaluation import Evaluation
-from rlsv_fast.report.style import INK, LEARNED, MIXTURE, MUTED, STFT, new_figure, style
+from rlsv_fast.report.style import INK, LEARNED, MIXTURE, MUTED, PAPER, STFT, new_figure, style
 
 _LABELS = {
     "learned": ("learned", LEARNED),
@@ -15,14 +15,27 @@ _LABELS = {
     "stft_hann": ("STFT\n(Hann)", STFT),
     "mixture": ("unprocessed\nmixture", MIXTURE),
 }
+
+
+class _Panel(NamedTuple):
+    """What one axis shows: pairs of method and quantity."""
+
+    title: str
+    unit: str
+    digits: int
+    groups: tuple[tuple[str, str], ...]
+
+
 _PANELS = (
-    ("Voice, encoded and decoded", "SI-SDR (dB)", 1,
-     (("learned", "reconstruction_si_sdr"),)),
-    ("Voice, by oracle mask from the mixture", "SI-SDR (dB)", 1,
-     (("learned", "mask_si_sdr"), ("stft", "mask_si_sdr"), ("mixture", "si_sdr"))),
-    ("Additivity", "additivity", 2,
-     (("learned", "additivity"), ("stft", "additivity"))),
+    _Panel("Voice, encoded and decoded", "SI-SDR (dB)", 1,
+           (("learned", "reconstruction_si_sdr"),)),
+    _Panel("Voice, by oracle mask from the mixture", "SI-SDR (dB)", 1,
+           (("learned", "mask_si_sdr"), ("stft", "mask_si_sdr"), ("mixture", "si_sdr"))),
+    _Panel("Additivity", "additivity", 2,
+           (("learned", "additivity"), ("stft", "additivity"))),
 )  # fmt: skip
+_OF_CODE = {"Additivity": ("Additivity ratio (lower is better)", "1 − additivity")}
+"""Titles and units that are others with the published code's convention."""
 
 _VIOLIN_FROM = 10
 _POINTS_UP_TO = 400
@@ -43,29 +56,47 @@ def score_figure(evaluation: Evaluation) -> Any:
     with style():
         count = len(evaluation.segments)
         figure = new_figure(13, 4.8, f"Quality over {count} unseen segments")
-        axes = figure.subplots(1, 3, gridspec_kw={"width_ratios": [len(p[3]) + 1 for p in _PANELS]})
-        for axis, (title, unit, digits, groups) in zip(axes, _PANELS, strict=True):
-            names = []
-            shown = []
-            for place, (method, quantity) in enumerate(groups):
-                method = evaluation.stft if method == "stft" else method
-                label, colour = _LABELS[method]
-                names.append(label)
-                values = np.asarray(evaluation.values(method, quantity))
-                if len(values):
-                    _distribution(axis, place, values, colour, digits)
-                    shown.append(values)
-            _limit(axis, shown)
-            axis.set_xticks(range(len(groups)), names)
-            axis.set_xlim(-0.6, len(groups) - 0.4)
+        widths = [len(panel.groups) + 1 for panel in _PANELS]
+        axes = figure.subplots(1, 3, gridspec_kw={"width_ratios": widths})
+        for axis, panel in zip(axes, _PANELS, strict=True):
+            title = _draw(axis, panel, evaluation)
             axis.set_title(title)
-            axis.set_ylabel(unit)
-            axis.grid(True, axis="y")
-            axis.tick_params(axis="x", length=0)
-        if evaluation.settings.get("convention") == "code":
-            axes[2].set_title("Additivity ratio (lower is better)")
-            axes[2].set_ylabel("1 − additivity")
     return figure
+
+
+def score_panels(evaluation: Evaluation) -> dict[str, Any]:
+    """Draw each of the distributions as a figure of its own, by title."""
+    panels = {}
+    for panel in _PANELS:
+        with style():
+            figure = new_figure(4.4, 3.2)
+            title = _draw(figure.subplots(), panel, evaluation)
+        panels[title] = figure
+    return panels
+
+
+def _draw(axis: Any, panel: _Panel, evaluation: Evaluation) -> str:
+    """Draw one panel; its title."""
+    title, unit = panel.title, panel.unit
+    if evaluation.settings.get("convention") == "code":
+        title, unit = _OF_CODE.get(title, (title, unit))
+    names = []
+    shown = []
+    for place, (method, quantity) in enumerate(panel.groups):
+        method = evaluation.stft if method == "stft" else method
+        label, colour = _LABELS[method]
+        names.append(label)
+        values = np.asarray(evaluation.values(method, quantity))
+        if len(values):
+            _distribution(axis, place, values, colour, panel.digits)
+            shown.append(values)
+    _limit(axis, shown)
+    axis.set_xticks(range(len(names)), names)
+    axis.set_xlim(-0.6, len(names) - 0.4)
+    axis.set_ylabel(unit)
+    axis.grid(True, axis="y")
+    axis.tick_params(axis="x", length=0)
+    return title
 
 
 def _limit(axis: Any, groups: list[np.ndarray[Any, Any]]) -> None:
@@ -102,7 +133,7 @@ def _distribution(
         axis.scatter(place + jitter, values, s=7, color=colour, alpha=0.55, linewidths=0)
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     axis.vlines(place, low, high, color=colour, linewidth=5, alpha=0.9)
-    axis.scatter([place], [median], s=34, color="white", edgecolor=INK, linewidths=1, zorder=4)
+    axis.scatter([place], [median], s=34, color=PAPER, edgecolor=INK, linewidths=1, zorder=4)
     axis.annotate(
         f"{median:.{digits}f}".replace("-", "−"),
         (place, median),
@@ -111,6 +142,6 @@ def _distribution(
         va="center",
         fontsize=10,
         fontweight="bold",
-        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5},
+        bbox={"facecolor": PAPER, "alpha": 0.75, "edgecolor": "none", "pad": 1.5},
         zorder=5,
     )

@@ -21,7 +21,7 @@ from rlsv_fast.training.settings import flatten, load_config, parse_override, re
 from rlsv_fast.training.signals import Interrupted
 from rlsv_fast.training.step import StepLosses, training_losses
 from rlsv_fast.training.throughput import describe_throughput
-from rlsv_fast.training.trainer import Trainer
+from rlsv_fast.training.trainer import Monitor, Trainer
 
 __all__ = [
     "PRESETS",
@@ -31,6 +31,7 @@ __all__ = [
     "LossConfig",
     "Losses",
     "ModelConfig",
+    "Monitor",
     "StepLosses",
     "Trainer",
     "TrainingConfig",

@@ -21,7 +21,7 @@ from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import LOCK, lock_run
 from rlsv_fast.training.run_files import CONFIG, WRITING, write_text
 from rlsv_fast.training.settings import flatten, to_toml
-from rlsv_fast.training.trainer import Callback, Trainer
+from rlsv_fast.training.trainer import Callback, Monitor, Trainer
 
 _CHANGEABLE = (
     "checkpoint_every",
@@ -46,6 +46,7 @@ def train(
     locked: bool = False,
     progress: bool = False,
     callback: Callback | None = None,
+    monitor: Monitor | None = None,
     processes: Processes = ALONE,
 ) -> nn.RepresentationModel:
     """Train a representation; everything about the run lands in its folder.
@@ -68,6 +69,8 @@ def train(
         locked: the caller holds :func:`lock_run` on the folder.
         progress: show a bar on a terminal.
         callback: called with each record that is logged, in process 0.
+        monitor: called likewise, with the model as well, which at the records of epochs and of the
+            end is that of their step. Its time counts as the run's.
         processes: those that train together, from ``Processes.of_group()``.
 
     Returns:
@@ -109,7 +112,7 @@ def train(
             trainer.restore(changeable={f"training.{name}" for name in _CHANGEABLE})
         if processes.first:
             write_text(run / CONFIG, to_toml(config))
-        trainer.fit(progress=progress, callback=callback)
+        trainer.fit(progress=progress, callback=callback, monitor=monitor)
         return trainer.model
 
 

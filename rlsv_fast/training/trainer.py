@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rlsv_fast import nn
 from rlsv_fast.data import SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
@@ -38,6 +39,7 @@ from rlsv_fast.training.update import Update
 
 Record: TypeAlias = dict[str, Any]
 Callback: TypeAlias = Callable[[Record], None]
+Monitor: TypeAlias = Callable[[Record, nn.RepresentationModel], None]
 
 _READ_EVERY = 50
 """Steps between two readings on a device that works while the host goes on."""
@@ -156,7 +158,13 @@ class Trainer:
         stopped = self.config.training.early_stopping and self.position.stopped_early
         return stopped or self.position.step >= self.steps
 
-    def fit(self, *, progress: bool = False, callback: Callback | None = None) -> None:
+    def fit(
+        self,
+        *,
+        progress: bool = False,
+        callback: Callback | None = None,
+        monitor: Monitor | None = None,
+    ) -> None:
         """Train until the end or a signal; see :func:`rlsv_fast.training.train`."""
         position, every = self.position, self.config.training.checkpoint_every
         resumed = position.step if position.step else None
@@ -182,6 +190,8 @@ class Trainer:
                 log.write(kind, **values)
                 if callback is not None:
                     callback({"kind": kind, **values})
+                if monitor is not None:
+                    monitor({"kind": kind, **values}, self.model)
 
             def show(records: list[Record]) -> None:
                 for values in records:

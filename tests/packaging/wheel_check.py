@@ -89,6 +89,9 @@ def make_wheel(folder: Path) -> Path:
     binaries = sorted(Path(name).name for name in names if name.endswith(".so"))
     require(len(binaries) == 2 and binaries[0] == "_C.abi3.so", f"binaries: {binaries}")
     require("rlsv_fast/py.typed" in names, "py.typed is missing")
+    page = [path.name for path in (ROOT / "rlsv_fast/report/templates").iterdir()]
+    lacking = [name for name in page if f"rlsv_fast/report/templates/{name}" not in names]
+    require(not lacking, f"of the page {lacking} are missing")
     require(any(name.endswith("/LICENSE") for name in names), "LICENSE is missing")
     stray = [name for name in names if not name.startswith(("rlsv_fast/", "rlsv_fast-"))]
     require(not stray, f"the wheel should not hold {stray}")

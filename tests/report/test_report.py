@@ -1,5 +1,6 @@
 import json
 import sys
+from html import unescape
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from rlsv_fast.data import PreparedTrack
 from rlsv_fast.errors import MissingPackage
 from rlsv_fast.evaluation import Evaluation, Segment, summarize
 from rlsv_fast.report import magnitude_response, read_curves, representation_figure, write_report
-from rlsv_fast.report.curves import smoothed
+from rlsv_fast.report.curves import smoothed, thinned
+from rlsv_fast.report.examples import busiest
 from rlsv_fast.report.scores import score_figure
 from rlsv_fast.report.style import hertz
-from rlsv_fast.report.write import _busiest
 
 RATE = 800
 SIZES = (12, 32, 8)
@@ -65,14 +66,17 @@ def test_everything_is_drawn(tmp_path, segments):
         sample_rate=RATE,
         log=log(tmp_path / "log.jsonl", 50),
         evaluation=evaluation(segments),
-        example=example(),
+        examples=[example()],
         seconds=0.5,
     )
-    names = ["basis", "carriers", "responses", "losses", "scores", "representation"]
-    assert [file.name for file in report.files] == [f"{name}.png" for name in names]
+    assert report.page == tmp_path / "report" / "index.html"
     assert report.notes == []
-    assert sorted(report.files) == sorted((tmp_path / "report").iterdir())  # nothing half-written
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in report.files)
+    names = ["basis", "carriers", "losses", "representation", "responses", "scores"]
+    figures = sorted((tmp_path / "report" / "figures").iterdir())
+    assert [file.name for file in figures] == [f"{name}.png" for name in names]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in figures)
+    written = {path for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    assert set(report.files) == written  # nothing half-written
 
 
 @matplotlib_needed
@@ -80,19 +84,32 @@ def test_what_is_missing_is_noted(tmp_path):
     report = write_report(
         model("conv"), tmp_path, sample_rate=RATE, log=log(tmp_path / "log.jsonl", 0)
     )
-    assert [file.name for file in report.files] == ["responses.png"]
-    for name in ("basis.png", "losses.png", "scores.png", "representation.png"):
-        assert any(name in note for note in report.notes)
+    assert [file.name for file in (tmp_path / "figures").iterdir()] == ["responses.png"]
+    for name in ("carriers", "loss curves", "scores", "examples"):
+        assert any(note.startswith(f"no {name}: ") for note in report.notes)
+    assert all(note in unescape(report.page.read_text()) for note in report.notes)
 
 
 @matplotlib_needed
-def test_scores_of_another_step_are_left_out(tmp_path):
+def test_an_example_without_samples_or_that_is_not_finite_is_noted(tmp_path):
+    broken = model()
+    with torch.no_grad():
+        broken.encoder.kernels[0, 0] = torch.nan
+    report = write_report(broken, tmp_path, sample_rate=RATE, examples=[example(0), example()])
+    missing = [note for note in report.notes if note.startswith("an example is missing: ")]
+    assert "has no samples" in missing[0] and "not finite" in missing[1]
+    assert not (tmp_path / "examples").exists()
+
+
+@matplotlib_needed
+def test_scores_of_another_step_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("rlsv_fast.report.write.write_figures", lambda *_, **__: [])
     found = evaluation(2)
     for made, drawn in ((5, True), (4, False), (None, False)):
         found.settings["step"] = made
         out = tmp_path / str(made)
         report = write_report(model(), out, sample_rate=RATE, evaluation=found, step=5)
-        assert (out / "scores.png").exists() == drawn
+        assert ("learned representation</th>" in report.page.read_text()) == drawn
         assert any(f"made at step {made}" in note for note in report.notes) != drawn
 
 
@@ -122,7 +139,7 @@ def test_degenerate_inputs_are_drawn_without_warnings(tmp_path, recwarn):
         sample_rate=RATE,
         log=log(tmp_path / "log.jsonl", 1),
         evaluation=evaluation(2),
-        example=example(5),
+        examples=[example(5)],
     )
     assert not [str(warning.message) for warning in recwarn]
 
@@ -139,8 +156,9 @@ def test_figures_leave_no_global_state():
     assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
 
 
-def test_without_matplotlib_the_remedy_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_without_a_package_the_remedy_is_named(tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingPackage, match=r"pip install 'rlsv_fast\[report\]'"):
         write_report(model(), tmp_path / "report", sample_rate=RATE)
     assert not (tmp_path / "report").exists()
@@ -177,11 +195,21 @@ def test_smoothing_keeps_length_mean_and_constants():
     np.testing.assert_allclose(smoothed(line)[10:-10], line[10:-10])
 
 
+def test_thinning_keeps_the_extremes():
+    values = np.random.default_rng(0).standard_normal(100_000)
+    steps, kept = thinned(np.arange(100_000.0), values)
+    assert len(steps) == len(kept) <= 1300
+    assert (kept.min(), kept.max()) == (values.min(), values.max())
+    assert (np.diff(steps) >= 0).all()
+    few = np.arange(900.0)
+    assert all(part is few for part in thinned(few, few))
+
+
 def test_the_excerpt_is_where_both_sources_sound():
     track = example(1000)
     track.voice[:500] = 0
     track.accompaniment[750:] = 0
-    assert _busiest(track, 200) in (500, 550)
+    assert busiest(track, 200) in (500, 550)
 
 
 @pytest.mark.parametrize(
