@@ -24,10 +24,25 @@ _COMMANDS = {
     "train": ("runs", "train"),
     "evaluate": ("runs", "evaluate"),
     "report": ("runs", "draw"),
+    "reproduce": ("reproduce", "reproduce"),
     "separate": ("separate", "separate"),
     "synthesize": ("tools", "synthesize"),
     "info": ("tools", "info"),
 }
+
+EXPERIMENTS = (
+    "eusipco-table1",
+    "eusipco-table2",
+    "sinkhorn-table1",
+    "sinkhorn-table2",
+    "sinkhorn-figure3",
+    "sinkhorn-figure5",
+    "sinkhorn-figure6",
+    "sinkhorn-sign-flip",
+    "closing-question",
+    "discriminator",
+)
+"""Here, too: their own module imports torch."""
 
 _LONGEST = 1000
 """Characters of a complaint; names and values in it can have any length."""
@@ -189,6 +204,31 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--vocals", type=Path, metavar="FILE")
     verb.add_argument("--accompaniment", type=Path, metavar="FILE")
     verb.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
+
+    verb = verbs.add_parser(
+        "reproduce",
+        parents=[common, device, root],
+        help="make, or continue, the papers' experiments and tabulate them beside the papers",
+        description="Every cell of a table is a run folder; a command that was ended continues "
+        "where it stopped, and finished runs are never made again. Experiments: "
+        f"{', '.join(EXPERIMENTS)}.",
+    )
+    verb.add_argument("names", nargs="+", choices=EXPERIMENTS, metavar="NAME")
+    verb.add_argument("-o", "--out", type=Path, default=Path("experiments"), metavar="DIR")
+    verb.add_argument(
+        "--preset",
+        choices=("full", "small"),
+        default="full",
+        help="the papers' sizes (default), or models at 16 kHz that two cores make in seconds",
+    )
+    verb.add_argument(
+        "-j",
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the runs and the cores (default: 1); 0 only tabulates",
+    )
 
     verb = verbs.add_parser("report", parents=[common, device, root], help="draw a run's figures")
     verb.add_argument("run", type=Path, metavar="RUN")

@@ -5,13 +5,14 @@ from rlsv_fast.report.curves import loss_figure, read_curves
 from rlsv_fast.report.representation import representation_figure
 from rlsv_fast.report.scores import score_figure
 from rlsv_fast.report.style import save
-from rlsv_fast.report.write import Report, write_report
+from rlsv_fast.report.write import Report, example_figure, write_report
 
 __all__ = [
     "Report",
     "basis_figure",
     "basis_image",
     "carrier_figure",
+    "example_figure",
     "loss_figure",
     "magnitude_response",
     "read_curves",

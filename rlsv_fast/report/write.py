@@ -112,7 +112,7 @@ def write_report(
     if example is None:
         notes.append("no representation.png: no example track was given")
     else:
-        write("representation.png", _example_figure(model, example, order, frequencies, seconds))
+        write("representation.png", example_figure(model, example, seconds=seconds))
     return Report(files, notes)
 
 
@@ -145,13 +145,23 @@ def _factors(decoder: ModulatedCosineDecoder, order: npt.NDArray[np.int64]) -> t
         return cosines.double().cpu().numpy()[order], modulators.double().cpu().numpy()[order]
 
 
-def _example_figure(
-    model: RepresentationModel,
-    example: PreparedTrack,
-    order: npt.NDArray[np.int64],
-    frequencies: Array | None,
-    seconds: float,
+def example_figure(
+    model: RepresentationModel, example: PreparedTrack, *, seconds: float = 3.0
 ) -> Any:
+    """Draw the representations of an excerpt's mixture, voice and accompaniment.
+
+    Args:
+        model: the representation.
+        example: a track; the excerpt is the one where voice and accompaniment are both strong.
+        seconds: length of the excerpt.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        InputError: the track has no samples.
+    """
+    _, order, frequencies = _sorted_basis(model, example.sample_rate)
     if len(example) == 0:
         raise InputError(f"the example track '{example.name}' has no samples")
     length = min(max(round(seconds * example.sample_rate), 1), len(example))
