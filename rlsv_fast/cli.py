@@ -38,9 +38,9 @@ EXPERIMENTS = (
     "sinkhorn-figure3",
     "sinkhorn-figure5",
     "sinkhorn-figure6",
+    "discriminator",
     "sinkhorn-sign-flip",
     "closing-question",
-    "discriminator",
 )
 """Here, too: their own module imports torch."""
 
@@ -220,6 +220,16 @@ def _parser() -> argparse.ArgumentParser:
         choices=("full", "small"),
         default="full",
         help="the papers' sizes (default), or models at 16 kHz that two cores make in seconds",
+    )
+    verb.add_argument(
+        "--seeds", type=int, metavar="N", help="runs of each cell (default: the preset's)"
+    )
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting of all runs, such as training.max_steps=5000; may be repeated",
     )
     verb.add_argument(
         "-j",

@@ -26,7 +26,7 @@ def reproduce(options: Namespace) -> None:
     if options.jobs < 0:
         raise InputError(f"--jobs {options.jobs}: expected 0 (tabulate what is there) or more")
     require("matplotlib", extra="report", purpose="draw the experiments' figures")
-    scale = experiments.SCALES[options.preset]
+    scale = _scale(options)
     bench = _bench(options, scale)
     facts = _same_data(options, bench)
     wanted = _experiments(options, scale, bench)
@@ -52,7 +52,7 @@ def reproduce(options: Namespace) -> None:
 
 def work(options: Namespace) -> None:
     """One of several processes at the same grid."""
-    scale = experiments.SCALES[options.preset]
+    scale = _scale(options)
     bench = _bench(options, scale)
     runs = experiments.distinct_runs(_experiments(options, scale, bench), scale)
     _make(options, scale, bench, runs)
@@ -64,6 +64,17 @@ def _make(
     if bench.device.type == "cpu":
         training.keep_freed_memory()
     experiments.make_all(runs, bench, lambda text: say(options, text))
+
+
+def _scale(options: Namespace) -> experiments.Scale:
+    """The preset with the settings and seeds of the command."""
+    scale = experiments.SCALES[options.preset]
+    scale = scale.changed(dict(training.parse_override(text) for text in options.set))
+    if options.seeds is None:
+        return scale
+    if options.seeds < 1:
+        raise InputError(f"--seeds {options.seeds}: expected at least 1")
+    return scale.with_seeds(options.seeds)
 
 
 def _bench(options: Namespace, scale: experiments.Scale) -> experiments.Bench:

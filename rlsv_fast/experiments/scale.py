@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlsv_fast import nn
+from rlsv_fast.errors import InputError
 from rlsv_fast.training.config import Config, Value
 from rlsv_fast.training.settings import from_flat
 
 _PAPER_COMPONENTS = 800
 _PAPER_FRAMES = 173
+_FIRST_SEED = 218
+_THREE = tuple(range(_FIRST_SEED, _FIRST_SEED + 3))
+_OWN = {"convention", "model.components", "training.seed", "training.threads"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,24 @@ class Scale:
     shrink: float
     table_seeds: tuple[int, ...]
     grid_seeds: tuple[int, ...]
+
+    def changed(self, settings: Mapping[str, Value]) -> Scale:
+        """With other settings of every run.
+
+        Raises:
+            InputError: a key or value that does not exist, or that is the cells' own.
+        """
+        for key in settings:
+            if key in _OWN:
+                raise InputError(f"--set {key}: differs between the cells of an experiment")
+        scale = replace(self, common={**self.common, **settings})
+        scale.config({})
+        return scale
+
+    def with_seeds(self, count: int) -> Scale:
+        """With so many seeds, of which the first are the same for any count."""
+        seeds = tuple(range(_FIRST_SEED, _FIRST_SEED + count))
+        return replace(self, table_seeds=seeds, grid_seeds=seeds)
 
     def config(self, settings: Mapping[str, Value]) -> Config:
         """The resolved settings of a run."""
@@ -84,8 +106,8 @@ FULL = Scale(
     eusipco={"model.hop": 384},
     sinkhorn={"model.hop": 256},
     shrink=1,
-    table_seeds=(218, 219, 220),
-    grid_seeds=(218,),
+    table_seeds=_THREE,
+    grid_seeds=_THREE[:1],
 )
 """The papers' sizes and ten epochs of whatever lies under the root: meant for MUSDB18 and a GPU."""
 
@@ -106,8 +128,8 @@ SMALL = Scale(
     eusipco={},
     sinkhorn={},
     shrink=12.5,
-    table_seeds=(218, 219, 220),
-    grid_seeds=(218,),
+    table_seeds=_THREE,
+    grid_seeds=_THREE[:1],
 )
 """C = 64 at 16 kHz and 600 short steps: some six seconds of one core a run."""
 
