@@ -67,12 +67,16 @@ def runs_of(cell: Cell, scale: Scale, seeds: Sequence[int]) -> list[Run]:
 
 
 def distinct_runs(experiments: Sequence[Experiment], scale: Scale) -> list[Run]:
-    """The runs of experiments in their order, each once."""
+    """The runs of experiments, each once.
+
+    First one of each cell, then the further seeds, so that tables fill evenly.
+    """
     found: dict[str, Run] = {}
-    for experiment in experiments:
-        for cell in experiment.cells:
-            for run in runs_of(cell, scale, experiment.seeds):
-                found.setdefault(run.name, run)
+    for number in range(max(len(experiment.seeds) for experiment in experiments)):
+        for experiment in experiments:
+            for cell in experiment.cells:
+                for run in runs_of(cell, scale, experiment.seeds[number : number + 1]):
+                    found.setdefault(run.name, run)
     return list(found.values())
 
 
