@@ -96,3 +96,9 @@ class Experiment:
     notes: tuple[str, ...] = ()
     plot: Plot | None = None
     pictures: tuple[Picture, ...] = ()
+
+    @property
+    def published(self) -> set[str]:
+        """Quantities of which the paper prints anything."""
+        printed = {quantity for cell in self.cells for quantity in cell.published}
+        return printed.union(self.stft or ())

@@ -40,7 +40,8 @@ def markdown(table: Table) -> str:
     if with_parameters:
         heads += ["parameters", "paper's"]
     for quantity in experiment.quantities:
-        heads += [_HEADS[quantity][0], "paper", "difference"]
+        heads.append(_HEADS[quantity][0])
+        heads += ["paper", "difference"] if quantity in experiment.published else []
     with_diagnosis = any(row.sinkhorn for row in table.rows)
     if with_diagnosis:
         heads.append("ε / ε* after training")
@@ -53,7 +54,8 @@ def markdown(table: Table) -> str:
             count = "–" if row.parameters is None else f"{row.parameters:,}"
             cells += [count, row.published_parameters or "–"]
         for quantity in experiment.quantities:
-            cells += _cells(row.results.get(quantity), quantity, table)
+            found = _cells(row.results.get(quantity), quantity, table)
+            cells += found if quantity in experiment.published else found[:1]
         if with_diagnosis:
             cells.append(_relative(row))
         cells.append(_runs(row))
@@ -95,12 +97,15 @@ def comma_separated(table: Table) -> str:
 
 
 def _how(table: Table) -> str:
-    statistic = table.experiment.statistic
-    brackets = "in brackets the least and the largest of the runs" if _several(table) else "one run"
-    spread = "" if statistic == "median" else " ± standard deviation over segments"
-    return f"{statistic.capitalize()}{spread} over segments and runs; {brackets}.".replace(
-        " over segments over", " over"
+    several = any(len(row.seeds) > 1 for row in table.rows)
+    over = (
+        "segments and runs, in brackets the least and the largest run's"
+        if several
+        else ("the segments of one run")
     )
+    if table.experiment.statistic == "median":
+        return f"Median over {over}."
+    return f"Mean ± standard deviation (over segments) over {over}."
 
 
 def _facts(table: Table) -> str:
@@ -117,10 +122,6 @@ def _facts(table: Table) -> str:
     if facts.get("commit"):
         parts.append(f"tabulated at commit {facts['commit'][:12]}")
     return "; ".join(parts) + "."
-
-
-def _several(table: Table) -> bool:
-    return any(len(row.seeds) > 1 for row in table.rows)
 
 
 def _cells(found: Result | None, quantity: str, table: Table) -> list[str]:
