@@ -17,7 +17,7 @@ SMALL = [
     "--set=model.kernel_size=64",
     "--set=model.hop=16",
     "--set=training.batch_size=2",
-    "--set=training.checkpoint_every=10",
+    "--set=training.checkpoint_every=20",
 ]
 
 

@@ -34,8 +34,13 @@ def steps(log: Path) -> list[int]:
 
 
 def test_killed_and_continued(music: Path, tmp_path: Path) -> None:
-    arguments = ["reproduce", "discriminator", f"--root={music}", f"--cache={tmp_path / 'cache'}"]
-    arguments += [*SMALL, "--seeds=2", "--set=training.max_steps=150", "-q"]
+    arguments = [
+        "reproduce",
+        "sinkhorn-figure3",
+        f"--root={music}",
+        f"--cache={tmp_path / 'cache'}",
+    ]
+    arguments += [*SMALL, "--set=training.max_steps=80", "-q"]
     out = tmp_path / "killed"
     root = str(Path(__file__).resolve().parents[2])
     with subprocess.Popen(
@@ -51,22 +56,22 @@ def test_killed_and_continued(music: Path, tmp_path: Path) -> None:
     # its two jobs end with it: no lock is held and no log grows any more
     time.sleep(1.0)
     before, logs = evaluations(out), {p: p.stat().st_size for p in out.glob("runs/*/log.jsonl")}
-    assert 1 <= len(before) < 6 and not list(out.glob("discriminator/*"))
+    assert 1 <= len(before) < 5 and not list(out.glob("sinkhorn-figure3/*"))
     time.sleep(0.5)
     assert logs == {path: path.stat().st_size for path in logs}
 
     assert main([*arguments, f"--out={out}"]) == 0
     after = evaluations(out)
-    assert len(after) == 6
+    assert len(after) == 5
     assert {name: after[name] for name in before} == before  # not made again
     for log in out.glob("runs/*/log.jsonl"):
-        assert steps(log) == list(range(1, 151))
+        assert steps(log) == list(range(1, 81))
 
     assert main([*arguments, f"--out={tmp_path / 'whole'}"]) == 0
     for name in ("table.md", "table.csv", "table.json"):
-        killed, whole = (o / "discriminator" / name for o in (out, tmp_path / "whole"))
+        killed, whole = (o / "sinkhorn-figure3" / name for o in (out, tmp_path / "whole"))
         assert killed.read_text() == whole.read_text()
-    assert "missing" not in (out / "discriminator" / "table.md").read_text()
+    assert "missing" not in (out / "sinkhorn-figure3" / "table.md").read_text()
 
 
 def test_tables_of_what_there_is_and_runs_shared_by_experiments(
