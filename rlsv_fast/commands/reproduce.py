@@ -39,7 +39,7 @@ def reproduce(options: Namespace) -> None:
         elif options.jobs and missing:
             experiments.run_jobs(min(options.jobs, missing), work, options)
     except KeyboardInterrupt as stop:
-        stop.args = (f"{stop or 'stopped'}, checkpoints saved; the same command continues",)
+        stop.args = (f"{str(stop) or 'stopped'}, checkpoints saved; the same command continues",)
         raise
     finally:
         # also of what there is when somebody has had enough

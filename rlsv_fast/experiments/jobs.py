@@ -10,6 +10,8 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Any
 
+from rlsv_fast.errors import LostProcess
+
 
 def run_jobs(count: int, work: Callable[..., None], *arguments: Any) -> None:
     """Call ``work(*arguments)`` in so many processes and wait for all of them.
@@ -24,7 +26,7 @@ def run_jobs(count: int, work: Callable[..., None], *arguments: Any) -> None:
 
     Raises:
         KeyboardInterrupt: after Ctrl-C.
-        RuntimeError: one of them failed.
+        LostProcess: one of them failed.
     """
     context = multiprocessing.get_context("spawn")
     children = [
@@ -32,33 +34,36 @@ def run_jobs(count: int, work: Callable[..., None], *arguments: Any) -> None:
     ]
     for child in children:
         child.start()
-    interrupted = False
+    signals = [signal.SIGTERM]  # to be sent at the next Ctrl-C: save and end; after that, end
     for child in children:
         while child.is_alive():
             try:
                 child.join()
             except KeyboardInterrupt:
-                # from a terminal the children have it, too, and are saving
-                if not interrupted:
-                    for other in children:
-                        if other.is_alive() and other.pid is not None:
-                            os.kill(other.pid, signal.SIGTERM)
-                interrupted = True
-    if interrupted:
+                for other in children:
+                    if other.is_alive() and other.pid is not None:
+                        os.kill(other.pid, signals[-1])
+                signals.append(signal.SIGKILL)
+    if len(signals) > 1:
         raise KeyboardInterrupt
     failed = [child.exitcode for child in children if child.exitcode]
     if failed:
-        raise RuntimeError(f"{len(failed)} of {count} jobs failed, with status {failed[0]}")
+        raise LostProcess(
+            f"{len(failed)} of {count} jobs ended with status {failed[0]}; the same command "
+            "continues"
+        )
 
 
 def _child(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    # away from the terminal: its Ctrl-C reaches the parent, and each child once from there
+    os.setsid()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     try:
         work(*arguments)
-    except KeyboardInterrupt:
-        os._exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        raise SystemExit(128 + signal.SIGINT) from stop
 
 
 def _end_with(sentinel: int) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +134,7 @@ def make(run: Run, bench: Bench) -> None:
     with training.lock_run(folder):
         if finished(run, bench.folder) is not None:
             return
-        config = training.resolve(
-            overrides=[
-                f"{key}={json.dumps(value)}"
-                for key, value in {
-                    **training.flatten(run.config),
-                    "training.threads": bench.threads,
-                }.items()
-            ]
-        )
+        config = replace(run.config, training=replace(run.config.training, threads=bench.threads))
         model = training.train(
             config,
             bench.train,
