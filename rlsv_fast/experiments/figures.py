@@ -63,6 +63,7 @@ def error_figure(table: Table, plot: Plot) -> Any:
     for row in table.rows:
         if row.results and not row.stft:
             groups.setdefault(tuple(row.labels[key] for key in keys), []).append(row)
+    places = sorted({float(row.labels[at]) for rows in groups.values() for row in rows})
     stft = next((row for row in table.rows if row.stft), None)
     with style():
         figure = new_figure(13, 4.6, experiment.title)
@@ -73,6 +74,8 @@ def error_figure(table: Table, plot: Plot) -> Any:
             axis.set_xlabel(plot.x)
             if plot.log:
                 axis.set_xscale("log")
+                axis.minorticks_off()
+            axis.set_xticks(places, [f"{place:g}" for place in places], rotation=90, fontsize=8)
             axis.grid(True)
             for number, (key, rows) in enumerate(groups.items()):
                 name = ", ".join(
