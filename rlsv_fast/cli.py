@@ -24,6 +24,7 @@ _COMMANDS = {
     "train": ("runs", "train"),
     "evaluate": ("runs", "evaluate"),
     "report": ("runs", "draw"),
+    "reproduce": ("reproduce", "reproduce"),
     "separate": ("separate", "separate"),
     "synthesize": ("tools", "synthesize"),
     "info": ("tools", "info"),
@@ -31,6 +32,20 @@ _COMMANDS = {
     "umss f0": ("umss", "f0"),
     "umss separate": ("umss", "separate"),
 }
+
+EXPERIMENTS = (
+    "eusipco-table1",
+    "eusipco-table2",
+    "sinkhorn-table1",
+    "sinkhorn-table2",
+    "sinkhorn-figure3",
+    "sinkhorn-figure5",
+    "sinkhorn-figure6",
+    "discriminator",
+    "sinkhorn-sign-flip",
+    "closing-question",
+)
+"""Here, too: their own module imports torch."""
 
 _LONGEST = 1000
 """Characters of a complaint; names and values in it can have any length."""
@@ -197,6 +212,41 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--vocals", type=Path, metavar="FILE")
     verb.add_argument("--accompaniment", type=Path, metavar="FILE")
     verb.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
+
+    verb = verbs.add_parser(
+        "reproduce",
+        parents=[common, device, root],
+        help="make, or continue, the papers' experiments and tabulate them beside the papers",
+        description="Every cell of a table is a run folder; a command that was ended continues "
+        "where it stopped, and finished runs are never made again. Experiments: "
+        f"{', '.join(EXPERIMENTS)}.",
+    )
+    verb.add_argument("names", nargs="+", choices=EXPERIMENTS, metavar="NAME")
+    verb.add_argument("-o", "--out", type=Path, default=Path("experiments"), metavar="DIR")
+    verb.add_argument(
+        "--preset",
+        choices=("full", "small"),
+        default="full",
+        help="the papers' sizes (default), or models at 16 kHz that two cores make in seconds",
+    )
+    verb.add_argument(
+        "--seeds", type=int, metavar="N", help="runs of each cell (default: the preset's)"
+    )
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting of all runs, such as training.max_steps=5000; may be repeated",
+    )
+    verb.add_argument(
+        "-j",
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the runs and the cores (default: 1); 0 only tabulates",
+    )
 
     verb = verbs.add_parser(
         "report",

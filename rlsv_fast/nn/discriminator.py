@@ -71,7 +71,13 @@ class Discriminator(nn.Module):
         return logits.squeeze(1)
 
     @staticmethod
-    def loss(positive: Tensor, negative: Tensor) -> Tensor:
+    def loss(
+        positive: Tensor,
+        negative: Tensor,
+        *,
+        positive_weight: Tensor | None = None,
+        negative_weight: Tensor | None = None,
+    ) -> Tensor:
         r"""Binary cross-entropy of both kinds of pairs, halved, from logits.
 
         .. math:: -\tfrac12 (\mathrm{mean} \log \sigma(p) + \mathrm{mean} \log(1 - \sigma(n)))
@@ -79,9 +85,19 @@ class Discriminator(nn.Module):
         Args:
             positive: logits of pairs of one source.
             negative: logits of pairs of two sources.
+            positive_weight: of each positive pair in the mean, such as 0 for silence; default 1.
+            negative_weight: of each negative pair.
 
         Returns:
-            A scalar.
+            A scalar; a mean without any weight is 0.
         """
         softplus = nn.functional.softplus
-        return 0.5 * (softplus(-positive).mean() + softplus(negative).mean())
+        same = _weighted_mean(softplus(-positive), positive_weight)
+        return 0.5 * (same + _weighted_mean(softplus(negative), negative_weight))
+
+
+def _weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return values.mean()
+    total = weight.sum()
+    return (weight * values).sum() / torch.where(total > 0, total, 1)

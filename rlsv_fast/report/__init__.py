@@ -1,8 +1,10 @@
 """Reports of runs: a page to listen to and look at, and figures (needs matplotlib and jinja2)."""
 
 from rlsv_fast.report.basis import basis_figure, basis_image, carrier_figure, magnitude_response
+from rlsv_fast.report.components import sorted_components
 from rlsv_fast.report.curves import loss_figure, read_curves
 from rlsv_fast.report.examples import Example, make_example
+from rlsv_fast.report.figures import example_figure
 from rlsv_fast.report.representation import representation_figure
 from rlsv_fast.report.scores import score_figure
 from rlsv_fast.report.style import save
@@ -18,6 +20,7 @@ __all__ = [
     "basis_image",
     "carrier_figure",
     "check_tensorboard",
+    "example_figure",
     "loss_figure",
     "magnitude_response",
     "make_example",
@@ -25,6 +28,7 @@ __all__ = [
     "representation_figure",
     "save",
     "score_figure",
+    "sorted_components",
     "tracks_figure",
     "write_report",
 ]

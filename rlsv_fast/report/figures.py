@@ -59,17 +59,21 @@ def write_figures(
     if evaluation is not None:
         write("scores.png", score_figure(evaluation))
     if example is not None:
-        mixture, voice, accompaniment = (
-            example.representations[source][components.order]
-            for source in ("mixture", "voice", "accompaniment")
-        )
-        figure = representation_figure(
-            *(mixture, voice, accompaniment),
-            hop=hop,
-            sample_rate=example.sample_rate,
-            carriers=carriers,
-            name=example.name,
-            start=example.start,
-        )
-        write("representation.png", figure)
+        write("representation.png", example_figure(example, components, hop=hop))
     return files
+
+
+def example_figure(example: Example, components: Components, *, hop: int) -> Any:
+    """Draw the representations of an example's mixture, voice and accompaniment, sorted."""
+    mixture, voice, accompaniment = (
+        example.representations[source][components.order]
+        for source in ("mixture", "voice", "accompaniment")
+    )
+    return representation_figure(
+        *(mixture, voice, accompaniment),
+        hop=hop,
+        sample_rate=example.sample_rate,
+        carriers=components.carrier_frequencies,
+        name=example.name,
+        start=example.start,
+    )

@@ -13,7 +13,7 @@ from rlsv_fast.training.config import (
 )
 from rlsv_fast.training.distributed import check_processes
 from rlsv_fast.training.graph import check_device
-from rlsv_fast.training.lock import lock_run
+from rlsv_fast.training.lock import RunIsBusy, lock_run
 from rlsv_fast.training.log import read_log
 from rlsv_fast.training.memory import keep_freed_memory
 from rlsv_fast.training.run import check_new_run, check_resumable, train
@@ -32,6 +32,7 @@ __all__ = [
     "Losses",
     "ModelConfig",
     "Monitor",
+    "RunIsBusy",
     "StepLosses",
     "Trainer",
     "TrainingConfig",

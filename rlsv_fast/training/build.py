@@ -10,6 +10,9 @@ from torch import Tensor
 from rlsv_fast import nn
 from rlsv_fast.training.config import Config
 
+_ACTIVE_ENERGY = 0.01
+"""Of a segment with singing, in the published code, from which the discriminator comes."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -36,6 +39,35 @@ class Losses:
         loss: Tensor = self.reconstruction(estimate, target)
         return loss
 
+    def discriminate(
+        self,
+        of_voice: Tensor,
+        of_accompaniment: Tensor,
+        voice: Tensor,
+        discriminator: nn.Discriminator,
+    ) -> Tensor:
+        """The discriminator's cross-entropy on the segments of a batch with singing.
+
+        Each is paired with its neighbour in the batch, whose order is random, and with an
+        accompaniment. Without more than two such segments the loss is zero, as in the published
+        code. Nothing depends on values of the device, so that no host waits.
+
+        Args:
+            of_voice: A_v, shape (B, C, T).
+            of_accompaniment: A_ac, same shape.
+            voice: waveforms (B, N).
+            discriminator: judges the pairs.
+        """
+        active = voice.square().sum(-1) > _ACTIVE_ENERGY
+        of_other, other_active = of_voice.roll(1, 0), active.roll(1, 0)
+        loss = discriminator.loss(
+            discriminator(of_voice, of_other),
+            discriminator(of_voice, of_accompaniment),
+            positive_weight=(active & other_active).to(of_voice.dtype),
+            negative_weight=active.to(of_voice.dtype),
+        )
+        return torch.where(active.sum() > 2, loss, 0)
+
     def represent(self, representation: Tensor, model: nn.RepresentationModel) -> Tensor:
         """The representation loss, zero where there is none."""
         if self.representation is None:
@@ -53,7 +85,11 @@ def build_model(config: Config) -> nn.RepresentationModel:
     """Build the untrained model; its weights depend on the settings alone (``training.seed``)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        return nn.RepresentationModel(_encoder(config), _decoder(config))
+        model = nn.RepresentationModel(_encoder(config), _decoder(config))
+        if config.loss.discriminator > 0:
+            # a part of the model to optimiser and checkpoint; encode and decode do not know it
+            model.add_module("discriminator", nn.Discriminator(config.model.components))
+        return model
 
 
 def _encoder(config: Config) -> nn.Encoder:

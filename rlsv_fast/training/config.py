@@ -77,6 +77,9 @@ class LossConfig:
         p: exponent of the distance between frames, 1 or 2 (sinkhorn only).
         marginals: each 1/T, as in the published code, which the published ω go with; or each 1, as
             P2 prints, which makes the loss T times larger (sinkhorn only).
+        discriminator: weight of a discriminator's cross-entropy, which is trained along with the
+            model to tell pairs of voice segments from pairs of voice and accompaniment (published
+            code only; a proxy of mutual information); 0: none.
     """
 
     representation: Literal["total-variation", "sinkhorn", "none"] = "sinkhorn"
@@ -85,6 +88,7 @@ class LossConfig:
     epsilon: float = _between(0.5, 1e-4, 1e4)
     p: Literal[1, 2] = 1
     marginals: Literal["normalised", "unit"] = "normalised"
+    discriminator: float = _between(0.0, 0.0, 1e6)
 
 
 @dataclass(frozen=True)

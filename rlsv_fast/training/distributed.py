@@ -148,6 +148,11 @@ def check_processes(config: Config, processes: Processes) -> None:
             f"{count} processes cannot share it equally; choose a multiple of {count}, or another "
             "number of processes"
         )
+    if config.loss.discriminator > 0:
+        raise InputError(
+            "loss.discriminator does not go with several processes: it pairs the segments of a "
+            "whole batch; train with one process"
+        )
     if training.compile:
         raise InputError(
             "training.compile = true does not go with several processes, whose objective has to "

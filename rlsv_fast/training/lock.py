@@ -13,6 +13,11 @@ from rlsv_fast.errors import InputError
 
 LOCK = ".lock"
 
+
+class RunIsBusy(InputError):
+    """Another process works in the run folder."""
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,7 +32,8 @@ def lock_run(run: Path) -> Iterator[None]:
         run: run folder.
 
     Raises:
-        InputError: another process holds the lock, or the path is not a folder.
+        RunIsBusy: another process holds the lock.
+        InputError: the path is not a folder.
     """
     if run.exists() and not run.is_dir():
         raise InputError(f"{run}: exists and is not a run folder; choose another --out")
@@ -57,7 +63,7 @@ def _acquire(run: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
-            raise InputError(
+            raise RunIsBusy(
                 f"another process is working in {run}; wait for its end, or choose another --out"
             ) from error
         except OSError as error:  # some network file systems have no locks

@@ -41,6 +41,10 @@ def training_losses(
 
         \mathcal{L} = \text{neg-SNR}(x_v, D(A_v)) + \omega \, \mathcal{L}_A(A_m)
 
+    A model with a discriminator (``loss.discriminator``) also encodes the accompaniment, and its
+    cross-entropy is added to the total. The published code makes a second optimiser step of that,
+    on a graph whose weights the first has changed; here both are one step.
+
     Voice and mixture go through the encoder as one batch, and the decoder's kernels are generated
     once. The published code also subtracts from voice and mixture their means over the whole
     batch; so does ``convention = "code"``. With ``training.precision = "bfloat16"`` encoder and
@@ -69,30 +73,40 @@ def training_losses(
     if config.convention == "code":
         voice = losses.centre(voice)
         mixture = None if mixture is None else losses.centre(mixture)
+    discriminator = getattr(model, "discriminator", None)
     noisy = torch.add(voice, noise, alpha=config.training.noise)
-    signal = noisy if mixture is None else torch.cat([noisy, mixture])
+    signals = [noisy] if mixture is None else [noisy, mixture]
+    if discriminator is not None:
+        signals.append(accompaniment)
+    signal = noisy if len(signals) == 1 else torch.cat(signals)
     _ended("data", mark)
     with autocast(config, voice.device):
         encoded = model.encode(signal)
         _ended("encoder", mark, encoded, before="decoder")
-        of_voice, regularised = (encoded, encoded) if mixture is None else _halves(encoded)
+        parts = _parts(encoded, len(signals))
+        of_voice, regularised = parts[0], parts[0 if mixture is None else 1]
         estimate = model.decode(of_voice, length=voice.shape[-1])
         _ended("decoder", mark, estimate, before="losses")
     reconstruction = losses.reconstruct(estimate.to(voice.dtype), voice)
     representation = losses.represent(regularised.to(voice.dtype), model)
     total = torch.add(reconstruction, representation, alpha=config.loss.weight)
+    if discriminator is not None:
+        pairs = (of_voice.to(voice.dtype), parts[-1].to(voice.dtype))
+        judged = losses.discriminate(*pairs, voice, discriminator)
+        total = torch.add(total, judged, alpha=config.loss.discriminator)
     _ended("losses", mark)
     return StepLosses(total, reconstruction, representation)
 
 
-def _halves(representation: Tensor) -> tuple[Tensor, Tensor]:
-    """Both halves of a batch, in frames as they lie in memory.
+def _parts(representation: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Equal parts of a batch, in frames as they lie in memory.
 
-    The backward pass of a chunk is one concatenation, where that of two slices is two padded sums;
+    The backward pass of a chunk is one concatenation, where that of slices is a sum of padded ones;
     frames first, it writes what the encoder goes on with.
     """
-    first, second = representation.transpose(1, 2).chunk(2)
-    return first.transpose(1, 2), second.transpose(1, 2)
+    if count == 1:
+        return (representation,)
+    return tuple(part.transpose(1, 2) for part in representation.transpose(1, 2).chunk(count))
 
 
 def _ended(part: str, mark: Mark | None, output: Tensor | None = None, before: str = "") -> None:
