@@ -1,20 +1,20 @@
 """Separate real four-part singing with the untrained comb, and score it as published.
 
-Usage: python benchmarks/choral_separation.py DATA --out DIR [--estimated TRACKS.npz ...]
+Usage: python benchmarks/choral_separation.py DATA --out DIR [--estimated F0.csv ...]
 
 DATA holds audio_16kHz (one wav for each singer and part of a song of the Choral Singing Dataset)
 and the supplied tracks, `*_4sources.npz`. A mixture is the sum of one singer for each part. As in
 the published evaluation, excerpts of 4 s are taken from the second one on, scaled to a peak of 1
 with their sources, and separated one by one; seconds in which a source's energy is below 10 do not
-count. --estimated names tracks of the same mixtures, by `rlsv-fast umss f0` or choral_f0.py, one
-file per singer number.
+count. --estimated names tracks of the same mixtures, by `rlsv-fast umss f0`, one file for each
+singer number, in order. Levels are those of `umss.separate_comb`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from gpu_tables import table
 
 from rlsv_fast.umss import (
     mel_cepstral_distance_frames,
+    read_csv,
     separate_comb,
     si_sdr_frames,
     spectral_snr_frames,
@@ -76,25 +77,26 @@ def excerpts(sources: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         yield start, excerpt / excerpt.sum(0).abs().max()
 
 
-def score(sources: torch.Tensor, tracks: Tracks | None) -> Scores:
+def score(sources: torch.Tensor, tracks: Tracks | None, levels: str = "fitted") -> Scores:
     """Scores of every excerpt of one mixture; without tracks, those of the mixture itself."""
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in MEASURES}
     for start, targets in excerpts(sources):
         estimates = mixture = targets.sum(0, keepdim=True)
         if tracks is not None:
             times, f0 = tracks
-            parts = separate_comb(mixture, RATE, times - start / RATE, f0)
+            parts = separate_comb(mixture, RATE, times - start / RATE, f0, levels=levels)
             estimates = torch.cat(list(parts), 2)[:, 0]
         for name, measure in MEASURES.items():
             rows[name].append(measure(estimates.expand_as(targets), targets, RATE))
     return {name: torch.cat(values, 1).numpy() for name, values in rows.items()}
 
 
-def entry(tracks: str, singer: int, scores: Scores) -> dict[str, Any]:
+def entry(tracks: str, levels: str, singer: int, scores: Scores) -> dict[str, Any]:
     """One row of the table."""
     si_sdr = scores["si_sdr"]
     return {
         "tracks": tracks,
+        "levels": levels,
         "singers": singer,
         "seconds": int(np.isfinite(si_sdr).sum()),
         "si_sdr": {
@@ -107,12 +109,54 @@ def entry(tracks: str, singer: int, scores: Scores) -> dict[str, Any]:
     }
 
 
+def overall(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the singers of the rows that are alike."""
+    kinds = sorted({(row["tracks"], row["levels"]) for row in rows})
+    found = []
+    for kind in kinds:
+        alike = [row for row in rows if (row["tracks"], row["levels"]) == kind]
+
+        def mean(take: Callable[[dict[str, Any]], float], alike: Any = alike) -> float:
+            return float(np.mean([take(row) for row in alike]))
+
+        names = ("spectral_snr", "mel_cepstral_distance")
+        found.append(
+            {
+                "tracks": kind[0],
+                "levels": kind[1],
+                "singers": "mean",
+                "seconds": sum(row["seconds"] for row in alike),
+                "si_sdr": {
+                    name: mean(lambda row, name=name: row["si_sdr"][name])
+                    for name in ("mean", "median", "std")
+                },
+                "by_part": {
+                    part: mean(lambda row, part=part: row["by_part"][part]) for part in PARTS
+                },
+                **{name: mean(lambda row, name=name: row[name]) for name in names},
+            }
+        )
+    return found
+
+
 def markdown(report: dict[str, Any]) -> str:
     """The table."""
-    head = ["tracks", "singers", "seconds", "mean", "median", "std", *PARTS, "spectral SNR", "MCD"]
+    head = [
+        "tracks",
+        "levels",
+        "singers",
+        "seconds",
+        "mean",
+        "median",
+        "std",
+        *PARTS,
+        "spectral SNR",
+        "MCD",
+    ]
     lines = [
         [
             row["tracks"],
+            row["levels"],
             str(row["singers"]),
             str(row["seconds"]),
             *(f"{row['si_sdr'][name]:.2f}" for name in ("mean", "median", "std")),
@@ -134,19 +178,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--estimated", type=Path, nargs="*", default=[], metavar="TRACKS.npz")
+    parser.add_argument("--estimated", type=Path, nargs="*", default=[], metavar="F0.csv")
     options = parser.parse_args()
     rows = []
     for singer in SINGERS:
         sources = voices(options.data, singer)
-        rows.append(entry("none: the mixture", singer, score(sources, None)))
-        rows.append(entry("supplied", singer, score(sources, supplied(options.data, singer))))
+        rows.append(entry("none: the mixture", "", singer, score(sources, None)))
+        kinds = {"supplied": supplied(options.data, singer)}
         if singer <= len(options.estimated):
-            with np.load(options.estimated[singer - 1]) as found:
-                tracks = found["times"], found["f0"]
-            rows.append(entry("estimated", singer, score(sources, tracks)))
+            found = read_csv(options.estimated[singer - 1])
+            kinds["estimated"] = found.time, found.frequency.T
+        for kind, tracks in kinds.items():
+            for levels in ("constant", "fitted"):
+                rows.append(entry(kind, levels, singer, score(sources, tracks, levels)))
         print(markdown({"rows": rows, "machine": machine.facts()}), flush=True)
-    report = {"machine": machine.facts(), "rows": sorted(rows, key=lambda row: row["tracks"])}
+    rows += overall(rows)
+    report = {"machine": machine.facts(), "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "separation.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "separation.md").write_text(markdown(report), encoding="utf-8")

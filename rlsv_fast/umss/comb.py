@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from torch import Tensor
 from rlsv_fast.ops import _check
 from rlsv_fast.umss.masks import soft_mask_separation
 from rlsv_fast.umss.synthesis import SourceFilterSynthesizer
+
+Levels: TypeAlias = Literal["fitted", "constant"]
 
 _CONTEXT = 2
 """Frames on both sides of a block that its samples depend on."""
@@ -102,6 +105,8 @@ def separate_in_blocks(
     hop: int = 256,
     n_fft: int = 2048,
     block: int = 2048,
+    power: float = 1.0,
+    level_updates: int = 0,
 ) -> Iterator[Tensor]:
     """Separate a long recording in bounded memory, as :func:`soft_mask_separation` would at once.
 
@@ -114,6 +119,8 @@ def separate_in_blocks(
         hop: samples from one frame, and one window, to the next.
         n_fft: samples of a window, a multiple of the hop.
         block: frames at a time.
+        power: as there.
+        level_updates: as there.
 
     Yields:
         Shape (V, H, n): consecutive parts of the voices, together N samples.
@@ -137,7 +144,14 @@ def separate_in_blocks(
         begin, end = max(first - margin, 0), min(last + margin, frames)
         heard = mixture[:, begin * hop : end * hop]
         made = voices(begin, end)[:, : heard.shape[1]]
-        parts = soft_mask_separation(heard[None], made[None], n_fft=n_fft, hop=hop)[0]
+        parts = soft_mask_separation(
+            heard[None],
+            made[None],
+            n_fft=n_fft,
+            hop=hop,
+            power=power,
+            level_updates=level_updates,
+        )[0]
         yield parts[:, :, (first - begin) * hop : (last - begin) * hop]
         if last == frames:
             return
@@ -175,19 +189,24 @@ def separate_comb(
     times: npt.NDArray[np.floating],
     f0: npt.NDArray[np.floating],
     *,
+    levels: Levels = "fitted",
     seconds: float = 20.0,
 ) -> Iterator[Tensor]:
     """Separate voices of known pitch, at the rate and with the channels of the recording.
 
-    At 16 kHz this is the baseline of the papers: windows of 2048 samples, a hop of 256, combs of up
-    to 101 harmonics that slope by 6 dB an octave. At other rates all of these stay the same in
-    seconds and hertz, but for the number of harmonics, which reach up to half the rate.
+    Combs of equal harmonics that slope by 6 dB an octave, silent where their voice is unvoiced; at
+    16 kHz windows of 2048 samples, a hop of 256 and up to 101 harmonics. At other rates all of
+    these stay the same in seconds and hertz, but for the number of harmonics, which reach up to
+    half the rate. With ``levels="constant"`` this is the untrained baseline of the literature.
 
     Args:
         mixture: shape (H, N).
         sample_rate: in Hz, at least 8000.
         times: of the frames of the tracks, in seconds, shape (T,).
         f0: in Hz, 0 where unvoiced, shape (V, T).
+        levels: ``"fitted"``: each voice has the level in each window that explains the mixture
+            best, and masks are ratios of powers; ``"constant"``: all voices are equally loud, and
+            masks are ratios of magnitudes.
         seconds: of a block; memory grows with it, results do not depend on it.
 
     Yields:
@@ -198,6 +217,7 @@ def separate_comb(
     """
     op = "separate_comb"
     _check.integer(op, "sample_rate", sample_rate, 8000)
+    _check.choice(op, "levels", levels, ("fitted", "constant"))
     f0 = np.asarray(f0, np.float64)
     if f0.ndim != 2 or f0.shape[1] != len(times) or not f0.size:
         raise ValueError(f"{op}: f0 must be (V, {len(times)}) and not empty, got {f0.shape}")
@@ -210,4 +230,12 @@ def separate_comb(
     tracks = torch.from_numpy(on_grid(np.asarray(times, np.float64), f0, centres)).to(mixture)
     comb = HarmonicComb(tracks, synthesizer)
     block = max(round(seconds * sample_rate / hop), 1)
-    yield from separate_in_blocks(mixture, comb.signal, hop=hop, n_fft=8 * hop, block=block)
+    power, updates = (2.0, 5) if levels == "fitted" else (1.0, 0)
+    yield from separate_in_blocks(
+        *(mixture, comb.signal),
+        hop=hop,
+        n_fft=8 * hop,
+        block=block,
+        power=power,
+        level_updates=updates,
+    )

@@ -9,14 +9,23 @@ from rlsv_fast.ops import _check
 
 
 def soft_mask_separation(
-    mixture: Tensor, voices: Tensor, *, n_fft: int = 2048, hop: int = 256
+    mixture: Tensor,
+    voices: Tensor,
+    *,
+    n_fft: int = 2048,
+    hop: int = 256,
+    power: float = 1.0,
+    level_updates: int = 0,
 ) -> Tensor:
     r"""Share every cell of the mixture's spectrogram among the voices.
 
     .. math::
-        \hat s_j = \text{iSTFT}(M_j X), \quad M_j = |S_j| / (\textstyle\sum_i |S_i| + 10^{-12})
+        \hat s_j = \text{iSTFT}(M_j X), \quad
+        M_j = |S_j|^p / (\textstyle\sum_i |S_i|^p + 10^{-12})
 
-    Periodic Hann windows, centred, reflected at the ends.
+    Periodic Hann windows, centred, reflected at the ends. With ``level_updates`` each voice gets a
+    level of its own in each window first: so many multiplicative updates, from 1 on, towards the
+    levels whose sum of voices has the least Kullback-Leibler divergence from the mixture.
 
     Args:
         mixture: shape (B, N), or (B, H, N) for H channels that share the masks; more than n_fft / 2
@@ -24,6 +33,8 @@ def soft_mask_separation(
         voices: estimates by synthesis, shape (B, V, N).
         n_fft: samples of a window.
         hop: samples from one window to the next.
+        power: p; 1 as published, 2 as in a Wiener filter.
+        level_updates: how many; 0 leaves the levels as they were synthesised.
 
     Returns:
         Shape (B, V, N), or (B, V, H, N).
@@ -34,13 +45,17 @@ def soft_mask_separation(
 
     Reference:
         Schulze-Forster, Richard, Kelley, Doire, Badeau, "Unsupervised Music Source Separation Using
-        Differentiable Parametric Source Models", TASLP 2023.
+        Differentiable Parametric Source Models", TASLP 2023; Lee, Seung, "Algorithms for
+        Non-negative Matrix Factorization", NIPS 2000 (the updates).
     """
     op = "soft_mask_separation"
     mixture = _check.floating(op, "mixture", mixture)
     voices = _check.floating(op, "voices", voices)
     _check.integer(op, "n_fft", n_fft, 2)
     _check.integer(op, "hop", hop, 1)
+    _check.integer(op, "level_updates", level_updates, 0)
+    if not power > 0:
+        raise ValueError(f"{op}: power must be positive, got {power}")
     if mixture.ndim not in (2, 3):
         raise ValueError(f"{op}: mixture must be (B, N) or (B, H, N), got {tuple(mixture.shape)}")
     items, length = mixture.shape[0], mixture.shape[-1]
@@ -58,8 +73,12 @@ def soft_mask_separation(
         return found.reshape(*signals.shape[:-1], *found.shape[1:])
 
     magnitudes = spectra(voices).abs()
-    masks = magnitudes / (magnitudes.sum(1, keepdim=True) + 1e-12)
     cells = spectra(mixture).unsqueeze(1)
+    if level_updates:
+        heard = cells.abs() if mixture.ndim == 2 else cells.abs().mean(2)
+        magnitudes = _levelled(magnitudes, heard, level_updates)
+    shares = magnitudes if power == 1 else magnitudes**power
+    masks = shares / (shares.sum(1, keepdim=True) + 1e-12)
     if mixture.ndim == 3:
         masks = masks.unsqueeze(2)
     separated = masks * cells
@@ -67,3 +86,15 @@ def soft_mask_separation(
         separated.reshape(-1, *separated.shape[-2:]), n_fft, hop, window=window, length=length
     )
     return signals.reshape(*separated.shape[:-2], length)
+
+
+def _levelled(voices: Tensor, mixture: Tensor, updates: int) -> Tensor:
+    """Voices (B, V, F, T) with levels that bring their sum nearer to the mixture (B, 1, F, T)."""
+    least = torch.finfo(voices.dtype).tiny
+    floor = 1e-9 * mixture.amax((2, 3), keepdim=True) + least
+    weights = voices.sum(2, keepdim=True).clamp(min=least)
+    level = torch.ones_like(weights)
+    for _ in range(updates):
+        ratio = mixture / ((level * voices).sum(1, keepdim=True) + floor)
+        level = level * (voices * ratio).sum(2, keepdim=True) / weights
+    return level * voices
