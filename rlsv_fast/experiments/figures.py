@@ -46,7 +46,7 @@ def draw(table: Table, scale: Scale, bench: Bench, folder: Path) -> list[Path]:
             continue
         _, model = training.load_run(bench.folder / run.name)
         files.append(folder / f"{picture.name}.png")
-        save(example_figure(model, bench.test[0]), files[-1])
+        save(example_figure(model, bench.test[0], seconds=1.0), files[-1])
     return files
 
 
