@@ -13,7 +13,7 @@ from rlsv_fast.experiments.scale import Scale
 from rlsv_fast.report import example_figure, make_example, save, sorted_components
 from rlsv_fast.report.style import MUTED, STFT, new_figure, style
 
-_SECONDS = 3.0
+_SECONDS = 1.0
 """Of the excerpt whose representations are drawn."""
 
 _COLOURS = ("#0f766e", "#7c3aed", "#2563eb", "#be123c", "#a16207", "#334155")

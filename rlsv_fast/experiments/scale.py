@@ -131,6 +131,6 @@ SMALL = Scale(
     table_seeds=_THREE,
     grid_seeds=_THREE[:1],
 )
-"""C = 64 at 16 kHz and 400 short steps: some six seconds of one core a run."""
+"""C = 64 at 16 kHz and 400 short steps: a few seconds of one core a run."""
 
 SCALES = {scale.name: scale for scale in (FULL, SMALL)}
