@@ -60,7 +60,14 @@ def separate(options: Namespace) -> None:
         parts = umss.separate_comb(
             torch.from_numpy(samples.T).to(device), rate, tracks.time, tracks.frequency.T
         )
-        _write_voices(path, parts, [kind[number] for kind in wavs], rate, samples.shape, options)
+        try:
+            _write_voices(
+                path, parts, [kind[number] for kind in wavs], rate, samples.shape, options
+            )
+        except InputError:
+            raise
+        except ValueError as error:  # too short a recording, too low a rate
+            raise InputError(f"{path}: {error}") from error
         stages = {**tracks.seconds, "masks": time.perf_counter() - begin}
         _say_stages(options, len(samples) / rate, stages)
     say(options, "no trained separator: the masks are combs of harmonics at the f0 of each voice")
