@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from rlsv_fast import nn
@@ -28,20 +28,26 @@ def _relative(scale: Scale, change: float, relative: float) -> float:
     return float(f"{relative * change:.3g}")
 
 
-def sign_flip(scale: Scale, sign_change: SignChange) -> Experiment:
-    """Epsilon below, at and above the sign change of the mean gradient."""
-    cells = []
+def _around(
+    scale: Scale, sign_change: SignChange
+) -> Iterator[tuple[nn.Convention, float, float, float]]:
+    """Normalisation, ω, ε / ε* and ε of every cell around the sign change."""
     for convention in NORMALISATIONS:
         change = sign_change(convention)
         for weight in (1.0, 4.0):
             for relative in _RELATIVE:
-                epsilon = _relative(scale, change, relative)
-                cells.append(
-                    Cell(
-                        (LABELS[convention], weight, relative, epsilon),
-                        sinkhorn_settings(scale, convention, weight, epsilon),
-                    )
-                )
+                yield convention, weight, relative, _relative(scale, change, relative)
+
+
+def sign_flip(scale: Scale, sign_change: SignChange) -> Experiment:
+    """Epsilon below, at and above the sign change of the mean gradient."""
+    cells = [
+        Cell(
+            (LABELS[convention], weight, relative, epsilon),
+            sinkhorn_settings(scale, convention, weight, epsilon),
+        )
+        for convention, weight, relative, epsilon in _around(scale, sign_change)
+    ]
     return Experiment(
         name="sinkhorn-sign-flip",
         title="Epsilon below, at and above the sign change of the mean gradient",
@@ -69,17 +75,13 @@ def closing_question(scale: Scale, sign_change: SignChange) -> Experiment:
         Cell(("L_A (TV)", "–", weight, "–"), total_variation_settings(scale, weight))
         for weight in (0.5, 4.0)
     ]
-    for convention in NORMALISATIONS:
-        change = sign_change(convention)
-        for weight in (1.0, 4.0):
-            for relative in _RELATIVE:
-                epsilon = _relative(scale, change, relative)
-                cells.append(
-                    Cell(
-                        ("L_B (Sinkhorn)", LABELS[convention], weight, epsilon),
-                        sinkhorn_settings(scale, convention, weight, epsilon),
-                    )
-                )
+    cells += [
+        Cell(
+            ("L_B (Sinkhorn)", LABELS[convention], weight, epsilon),
+            sinkhorn_settings(scale, convention, weight, epsilon),
+        )
+        for convention, weight, _, epsilon in _around(scale, sign_change)
+    ]
     return Experiment(
         name="closing-question",
         title="P2's closing question: can the learned mask come near, or above, the STFT's?",
