@@ -49,11 +49,13 @@ $(VENV)/built: $(VENV)/packages setup.py $(wildcard csrc/* csrc/*/*)
 	touch $@
 
 $(VENV)/tests: $(VENV)/built
-	$(RUN) -m pip install --quiet --no-build-isolation -e ".[test]"
+	$(RUN) tests/packaging/extra.py test > $(VENV)/test.txt
+	$(RUN) -m pip install --quiet -r $(VENV)/test.txt
 	touch $@
 
 $(VENV)/linters: $(VENV)/built
-	$(RUN) -m pip install --quiet --no-build-isolation -e ".[lint]"
+	$(RUN) tests/packaging/extra.py lint > $(VENV)/lint.txt
+	$(RUN) -m pip install --quiet -r $(VENV)/lint.txt
 	touch $@
 
 clean:
