@@ -190,7 +190,7 @@ def separate_comb(
     f0: npt.NDArray[np.floating],
     *,
     levels: Levels = "fitted",
-    seconds: float = 20.0,
+    seconds: float = 5.0,
 ) -> Iterator[Tensor]:
     """Separate voices of known pitch, at the rate and with the channels of the recording.
 
