@@ -24,7 +24,7 @@ def test_voices_keep_their_lines() -> None:
     high = [200.0, 200.3, 201.0, 202.0, 203.0, 204.0]
     middle = [150.0, 150.0, nan, nan, 151.0, 151.0]  # one frame alone would be no voice
     low = [100.0, 100.0, 101.0, 101.0, 100.0, 100.0]
-    frequency, heights = track_voices(salience(high, middle, low), 3, window=1)
+    frequency, heights = track_voices(salience(high, middle, low), 3)
     expected = np.array([high, middle, low]).T
     np.testing.assert_array_equal(frequency > 0, ~np.isnan(expected))
     sung = ~np.isnan(expected)
@@ -37,7 +37,7 @@ def test_two_voices_may_meet_but_not_cross() -> None:
     up = [100.0 + n for n in range(9)]
     down = [108.0 - n for n in range(9)]
     costs = TrackingCosts(unison=1.0)
-    frequency, _ = track_voices(salience(up, down), 2, costs, window=1)
+    frequency, _ = track_voices(salience(up, down), 2, costs)
     assert (frequency[:, 0] >= frequency[:, 1]).all()
     assert frequency[4, 0] == frequency[4, 1] > 0
     assert frequency[0, 0] == pytest.approx(hertz(108), rel=1e-3)
@@ -47,7 +47,7 @@ def test_two_voices_may_meet_but_not_cross() -> None:
 def test_a_weak_peak_far_away_is_no_voice() -> None:
     steady = salience([100.0] * 5)
     steady[300, 2] = 0.5
-    frequency, _ = track_voices(steady, 1, window=1)
+    frequency, _ = track_voices(steady, 1)
     assert frequency[:, 0] == pytest.approx(hertz(100), rel=1e-3)
 
 
@@ -56,7 +56,7 @@ def test_the_path_is_the_best_of_all() -> None:
     generator = torch.Generator().manual_seed(4)
     maps = torch.rand(360, 3, generator=generator).double() ** 8
     costs = TrackingCosts(bin=0.01, switch=0.5, unison=0.3, silence=0.3)
-    frequency, heights = track_voices(maps, 2, costs, window=1)
+    frequency, heights = track_voices(maps, 2, costs)
 
     inner = maps[1:-1]
     peaks = torch.zeros_like(maps)
@@ -101,8 +101,8 @@ def test_a_wavering_salience_is_averaged_over_time() -> None:
     held = [150.0 + 2 * (n % 2) for n in range(60)]
     maps = torch.cat((salience(held), salience([170.0] * 60)), 1)
     maps[:, 30] = 0.0
-    single, _ = track_voices(maps, 1, window=1)
-    averaged, heights = track_voices(maps, 1)
+    single, _ = track_voices(maps, 1)
+    averaged, heights = track_voices(maps, 1, window=17)
 
     def off(frequency: np.ndarray, bin: float, frames: slice) -> float:
         return float(np.abs(1200 * np.log2(frequency[frames, 0] / hertz(bin))).max())
