@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rlsv_fast.ops._check import floating, integer, shape
 from rlsv_fast.umss.constant_q import BINS_PER_OCTAVE
@@ -44,7 +45,11 @@ class TrackingCosts:
 
 
 def track_voices(
-    salience: Tensor, voices: int = 4, costs: TrackingCosts | None = None
+    salience: Tensor,
+    voices: int = 4,
+    costs: TrackingCosts | None = None,
+    *,
+    window: int = 1,
 ) -> tuple[FloatArray, FloatArray]:
     r"""Find the voices together: the path through the peaks of all frames that pays the least.
 
@@ -54,28 +59,56 @@ def track_voices(
     of a move is a sum over voices, the best predecessor of every state (Viterbi) is found voice by
     voice.
 
+    The pitch of single frames follows vibrato and the overshoot of note changes. A ``window``
+    averages :math:`\log(S + \epsilon)` over time with Hann weights first: 17 frames (0.2 s) come
+    nearer to f0 references that smooth as much themselves, but separate worse.
+
     Args:
         salience: of all pitches, shape (360, T), from 0 to 1.
         voices: 1 to 5; a state more or less for each voice and peak makes (voices + 3)^voices.
         costs: None means the defaults.
+        window: frames of 11.6 ms to average over, odd; 1 takes each by itself.
 
     Returns:
-        Hz and salience of each voice, both of shape (T, voices), the highest voice first, 0 where
-        silent. A pitch is the mean of the bins around its peak, weighted with the salience.
+        Hz and (averaged) salience of each voice, both of shape (T, voices), highest voice first, 0
+        where silent. A pitch is the mean of the bins around its peak, weighted with the salience.
 
     Raises:
         TypeError: salience is not a floating tensor, or voices not an int.
-        ValueError: another shape, or too many voices.
+        ValueError: another shape, a salience that is negative or not finite, too many voices, or
+            an even window.
     """
     salience = floating("track_voices", "salience", salience)
     shape("track_voices", "salience", salience, "(360, T)", BINS, None)
     voices = integer("track_voices", "voices", voices, 1)
     if voices > MOST_VOICES:
         raise ValueError(f"track_voices: voices must be at most {MOST_VOICES}, got {voices}")
+    window = integer("track_voices", "window", window, 1)
+    if window % 2 == 0:
+        raise ValueError(f"track_voices: window must be odd, got {window}")
+    salience = salience.detach().double().cpu()
+    # one bad frame would silence all that the window reaches
+    if not ((salience >= 0) & (salience < torch.inf)).all():
+        raise ValueError("track_voices: salience holds values that are negative or not finite")
     costs = TrackingCosts() if costs is None else costs
-    bins, heights = _peaks(salience.detach().double().cpu(), voices + _SPARE)
+    averaged = _averaged(salience, window, costs.floor)
+    bins, heights = _peaks(averaged, voices + _SPARE)
     path = _best_path(bins, heights, voices, costs)
-    return _pitches(salience.detach().double().cpu().numpy(), bins, heights, path)
+    return _pitches(averaged.numpy(), bins, heights, path)
+
+
+def _averaged(salience: Tensor, window: int, floor: float) -> Tensor:
+    """Geometric mean of the salience over time, above a floor; the ends are held."""
+    frames = salience.shape[1]
+    if window == 1 or not frames:
+        return salience
+    weights = torch.hann_window(window + 2, periodic=False, dtype=torch.float64)[1:-1]
+    reach = window // 2
+    levels = functional.pad((salience + floor).log_(), (reach, reach), mode="replicate")
+    total = torch.zeros_like(salience)
+    for shift, weight in enumerate((weights / weights.sum()).tolist()):
+        total.add_(levels[:, shift : shift + frames], alpha=weight)
+    return total.exp_().sub_(floor).clamp_min_(0.0)
 
 
 def _peaks(salience: Tensor, count: int) -> tuple[npt.NDArray[np.int64], FloatArray]:

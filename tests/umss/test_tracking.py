@@ -96,6 +96,35 @@ def test_the_path_is_the_best_of_all() -> None:
             assert (frequency[frame, voice] > 0) == (bin is not None)
 
 
+def test_a_wavering_salience_is_averaged_over_time() -> None:
+    """A note whose peak jumps 40 cents every other frame, with a dropped frame; then a step."""
+    held = [150.0 + 2 * (n % 2) for n in range(60)]
+    maps = torch.cat((salience(held), salience([170.0] * 60)), 1)
+    maps[:, 30] = 0.0
+    single, _ = track_voices(maps, 1)
+    averaged, heights = track_voices(maps, 1, window=17)
+
+    def off(frequency: np.ndarray, bin: float, frames: slice) -> float:
+        return float(np.abs(1200 * np.log2(frequency[frames, 0] / hertz(bin))).max())
+
+    assert off(single, 151, slice(0, 20)) > 15
+    assert (single[30] == 0).all()
+    assert off(averaged, 151, slice(8, 50)) < 3
+    assert off(averaged, 170, slice(70, None)) < 1  # half a window after the step
+    assert (heights[:50] > 0).all()
+
+
+def test_the_average_is_the_geometric_mean_above_the_floor() -> None:
+    generator = torch.Generator().manual_seed(5)
+    maps = torch.rand(360, 4, generator=generator).double() * 0.1
+    maps[100] = torch.tensor([0.9, 0.5, 0.7, 0.6], dtype=torch.float64)
+    costs = TrackingCosts(floor=0.1)
+    _, heights = track_voices(maps, 1, costs, window=3)
+    log = np.log(np.array([0.9, 0.9, 0.5, 0.7, 0.6, 0.6]) + 0.1)  # the ends are held
+    expected = np.exp(0.25 * log[:-2] + 0.5 * log[1:-1] + 0.25 * log[2:]) - 0.1
+    np.testing.assert_allclose(heights[:, 0], expected, rtol=1e-12)
+
+
 def test_sizes_and_bad_input() -> None:
     frequency, heights = track_voices(torch.zeros(360, 4), 4)
     assert frequency.shape == heights.shape == (4, 4) and not frequency.any()
@@ -104,3 +133,8 @@ def test_sizes_and_bad_input() -> None:
         track_voices(torch.zeros(1, 360, 4))
     with pytest.raises(ValueError, match="voices must be at most 5, got 6"):
         track_voices(torch.zeros(360, 4), 6)
+    with pytest.raises(ValueError, match="window must be odd, got 4"):
+        track_voices(torch.zeros(360, 4), 2, window=4)
+    for bad in (float("nan"), float("inf"), -0.1):
+        with pytest.raises(ValueError, match="salience holds values that are negative or not"):
+            track_voices(torch.full((360, 4), bad), 2)
