@@ -56,7 +56,7 @@ def run(sanitizer: str, level: str, cases: int) -> list[str]:
             print("\n".join(line for line in said if _telling(line)), file=sys.stderr)
         end = "passed" if ok else f"FAILED with status {done.returncode}"
         seconds = time.perf_counter() - begin
-        last = next((line for line in reversed(said) if line.strip()), "")
+        last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "")
         lines.append(f"{sanitizer}, {level}, {name}: {end} in {seconds:.0f} s: {last[:200]}")
         print(lines[-1], flush=True)
     return lines
