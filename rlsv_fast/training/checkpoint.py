@@ -115,7 +115,9 @@ def load_model(model: Module, checkpoint: Checkpoint, config: Config) -> None:
     wanted = model.state_dict()
     for name in sorted(tensors.keys() ^ wanted.keys()):
         what = "lacks" if name in wanted else "has an unknown"
-        raise InputError(f"{path}: of another model, it {what} '{name}'")
+        raise InputError(
+            f"{path}: of another model than {path.parent / CONFIG} describes, it {what} '{name}'"
+        )
     for name, tensor in wanted.items():
         if tensors[name].shape != tensor.shape:
             raise InputError(
