@@ -8,7 +8,7 @@ from torch.nn import functional
 
 TALL = 16
 """Kernel heights from which the transform is used: at 5 it takes longer than oneDNN, at 70 a fifth
-of its time (benchmarks/bench_tall_conv.py).
+of its time (benchmarks/tall_conv.py).
 """
 
 _FRAMES = 64  # transformed at a time: spectra of so many frames stay in a core's caches

@@ -1,6 +1,6 @@
 """The tall convolutions of the f0 networks: transform, oneDNN, and products with columns.
 
-Usage: python benchmarks/bench_tall_conv.py --out benchmarks/results/<machine>/umss
+Usage: python benchmarks/tall_conv.py --out benchmarks/results/<machine>/umss
 
 Layers of Late/Deep on a 4-s mixture (344 frames), float32, inference, on pinned threads
 (OMP_NUM_THREADS), in turn in one process; then the whole network with the transform and with plain
@@ -123,7 +123,7 @@ def main() -> None:
     lines = [
         "# Tall convolutions",
         "",
-        f"`python benchmarks/bench_tall_conv.py`, {facts['processor']}, {threads} thread(s), torch "
+        f"`python benchmarks/tall_conv.py`, {facts['processor']}, {threads} thread(s), torch "
         f"{facts['torch']}, commit {facts['commit']}; 344 frames, float32, median processor "
         f"seconds of {options.rounds} rounds; error relative to the largest value.",
         "",

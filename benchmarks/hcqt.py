@@ -1,6 +1,6 @@
 """HCQT beside the original's construction: five nnAudio CQT2010 built anew for every call.
 
-Usage: python benchmarks/bench_hcqt.py --out benchmarks/results/<machine>/umss [--audio FILE]
+Usage: python benchmarks/hcqt.py --out benchmarks/results/<machine>/umss [--audio FILE]
 
 Needs nnAudio (pip install nnAudio). One item of 4 s at 22,050 Hz, noise or a recording, on pinned
 threads (OMP_NUM_THREADS), the peers in turn in one process. Peers: nnAudio as the original uses it
@@ -128,7 +128,7 @@ def main() -> None:
     lines = [
         "# HCQT of 4 s",
         "",
-        f"`python benchmarks/bench_hcqt.py`, {facts['processor']}, {threads} thread(s), torch "
+        f"`python benchmarks/hcqt.py`, {facts['processor']}, {threads} thread(s), torch "
         f"{facts['torch']}, commit {facts['commit']}; medians of {options.rounds} rounds in turn.",
         "",
         "| | wall s | × | processor s | × |",
