@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rlsv_fast.report import write_report
-from rlsv_fast.training import load_config, load_run
+from rlsv_fast.training import load_run
 
 DEEP = 100_000
 BOMBS: dict[str, bytes] = {
@@ -113,10 +113,6 @@ HEADERS |= {
 
 def cases() -> Iterator[Case]:
     for name, made in TOMLS.items():
-        if name == "10000 tables":
-            yield Case("settings", name, functools.partial(_tables, made), "accepted",
-                       "empty tables set nothing")  # fmt: skip
-            continue
         yield Case("settings", name, functools.partial(_config, made))
     for name, make in FILES.items():
         yield Case("settings", name, functools.partial(_odd_config, make))
@@ -169,12 +165,6 @@ def _config(made: bytes, place: Place) -> Call:
     # without other settings, which would stand above those of the file
     return ["train", "-q", f"--config={path}", f"--root={place.given / 'music'}",
             f"--out={place.out / 'run'}"]  # fmt: skip
-
-
-def _tables(made: bytes, place: Place) -> Call:
-    path = place.given / "config.toml"
-    path.write_bytes(made)
-    return lambda: load_config(path)
 
 
 def _odd_config(make: Callable[[Path], None], place: Place) -> Call:
