@@ -22,7 +22,7 @@ SLOW = (
     *("opcheck", "small_to_large", "with_pot", "(gradcheck and sinkhorn)"),
 )
 TESTS = (
-    *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys"),
+    *("-m", "pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", "--capture=sys"),
     *("tests/test_contract.py", "tests/ops"),
     *("-k", " and ".join(f"not {name}" for name in SLOW)),
 )
