@@ -3,10 +3,12 @@
 A step is forward, backward and Adam on one batch. All sides compute the published code's
 conventions; L_A regularises by total variation, L_B by the Sinkhorn distance. "plain convolutions"
 is this library without its short convolutions by transform, "bfloat16" with its matrix products in
-that type; "products" are the step's matrix products alone (products.py). On a GPU "reference" is
-the library's own step on its plain PyTorch operators. Peak memory on the CPU is that of a process
-of its own (peak resident size minus the idle size after imports and model set-up), on a GPU that of
-the allocator above what the model holds.
+that type; "products" are the step's matrix products alone (products.py). On a GPU "graph" is the
+step as `rlsv-fast train` replays it there, batches gathered and losses fetched included; TF32 is
+allowed where the name says so and nowhere else; "reference" is the library's own step on its plain
+PyTorch operators. Peak memory on the CPU is that of a process of its own (peak resident size minus
+the idle size after imports and model set-up), on a GPU that of the allocator above what the model
+holds.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,31 +26,34 @@ from unittest.mock import patch
 import products
 import published
 import torch
-from catalogue import Row
+from catalogue import Row, Target
 from shapes import P2
 from timing import Timed
 
 from rlsv_fast import ops, reference
 
 WEIGHT, EPSILON = 0.5, 1.3
+EPOCH = 50  # batches: the losses of so many steps are fetched together
 OBJECTIVES = {"L_A": "total-variation", "L_B": "sinkhorn"}
 Sizes = Mapping[str, int]
 Step = Callable[[], Any]
 
 
-def _voice_and_accompaniment(sizes: Sizes, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _voice_and_accompaniment(
+    sizes: Sizes, device: str, batches: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(218)
-    noise = 0.1 * torch.randn(2, sizes["B"], sizes["N"], generator=generator)
+    noise = 0.1 * torch.randn(2, batches * sizes["B"], sizes["N"], generator=generator)
     voice, accompaniment = noise.to(device)
     return voice, accompaniment
 
 
-def fused_step(objective: str, device: str, sizes: Sizes = P2, precision: str = "float32") -> Step:
-    """The trainer's own step, as `rlsv-fast train` runs it."""
+def _trainer(objective: str, device: str, sizes: Sizes, precision: str, batches: int = 1) -> Any:
+    """A trainer on as many batches of noise."""
     from rlsv_fast.data import PreparedTrack, SegmentStore  # needs soundfile
     from rlsv_fast.training import Trainer, resolve
 
-    voice, accompaniment = _voice_and_accompaniment(sizes, device)
+    voice, accompaniment = _voice_and_accompaniment(sizes, "cpu", batches)
     config = resolve(
         "p2",
         overrides=[
@@ -64,11 +70,31 @@ def fused_step(objective: str, device: str, sizes: Sizes = P2, precision: str = 
             f"training.precision={precision}",
         ],
     )
-    sources = [source.reshape(-1).cpu().numpy() for source in (voice, accompaniment)]
+    sources = [source.reshape(-1).numpy() for source in (voice, accompaniment)]
     track = PreparedTrack("noise", 44100, sources[0] + sources[1], *sources)
-    store = SegmentStore([track], sizes["N"], 0)
-    trainer = Trainer(config, store, Path("unused"), device=torch.device(device))
+    store = SegmentStore([track], sizes["N"], 0, device=device)
+    return Trainer(config, store, Path("unused"), device=torch.device(device))
+
+
+def fused_step(objective: str, device: str, sizes: Sizes = P2, precision: str = "float32") -> Step:
+    """The trainer's own step on one batch, as `rlsv-fast train` runs it on a CPU."""
+    voice, accompaniment = _voice_and_accompaniment(sizes, device)
+    trainer = _trainer(objective, device, sizes, precision)
     return lambda: trainer.step(voice, accompaniment)
+
+
+def graphed_epoch(
+    objective: str, device: str, sizes: Sizes = P2, precision: str = "float32"
+) -> Step:
+    """An epoch of EPOCH batches, as `rlsv-fast train` runs it on a GPU."""
+    trainer = _trainer(objective, device, sizes, precision, EPOCH)
+
+    def run() -> None:
+        for _ in trainer.epoch_steps():
+            pass
+        trainer.position.batch = 0
+
+    return run
 
 
 def plain_step(objective: str, device: str, sizes: Sizes = P2) -> Step:
@@ -132,8 +158,18 @@ PEERS: dict[str, Callable[..., Step]] = {
     "products": floor,
     "products, bfloat16": half_floor,
 }
-CUDA_PEERS = {**PEERS, "reference": reference_step}
-del CUDA_PEERS["fused, plain convolutions"]  # what a GPU computes anyway
+CUDA_PEERS: dict[str, Callable[..., Step]] = {
+    "fused": fused_step,
+    "graph": graphed_epoch,
+    "graph, TF32": partial(graphed_epoch, precision="tf32"),
+    "graph, bfloat16": partial(graphed_epoch, precision="bfloat16"),
+    "reference": reference_step,
+    "published": published_step,
+    "published, TF32": published_step,
+    "products": floor,
+    "products, TF32": floor,
+    "products, bfloat16": half_floor,
+}
 
 
 def peak_memory(peer: str, objective: str) -> float:
@@ -160,10 +196,13 @@ class StepRow:
         return f"training step {self.objective}"
 
     def prepare(self) -> Timed:
-        """All float32: convolutions in TF32 would compare precisions, not programs."""
-        torch.backends.cudnn.allow_tf32 = False
-        peers = PEERS if self.device == "cpu" else CUDA_PEERS
-        return Timed(peers[self.peer](self.objective, self.device))
+        """TF32 where the name says so: else precisions would be compared, not programs."""
+        allowed = "TF32" in self.peer
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+        if self.device == "cpu":
+            return Timed(PEERS[self.peer](self.objective, self.device))
+        step = CUDA_PEERS[self.peer](self.objective, self.device)
+        return Timed(step, EPOCH if self.peer.startswith("graph") else 1)
 
     def facts(self) -> dict[str, Any]:
         """Peak memory."""
@@ -186,7 +225,13 @@ class Steps:
     """All sides of one objective."""
 
     objective: str
-    targets: tuple[Any, ...] = ()
+    targets: Sequence[Target] = ()
+    shape: str = "P2"
+
+    @property
+    def op(self) -> str:
+        """With a target's direction, the group that is compared."""
+        return "training step"
 
     def rows(self, device: str) -> Iterator[Row]:
         """The sides on a device."""
@@ -194,7 +239,17 @@ class Steps:
             yield StepRow(self.objective, peer, device)
 
 
-BENCHMARKS = [Steps(objective) for objective in OBJECTIVES]
+BENCHMARKS = [
+    Steps("L_A"),
+    Steps(
+        "L_B",
+        targets=(
+            Target("L_B", "graph, TF32", seconds=1e-3),
+            Target("L_B", "graph, TF32", than="published, TF32", times=30),
+            Target("L_B", "graph", than="published", times=30),
+        ),
+    ),
+]
 
 
 def test_step(measure: Callable[[Row], None], row: Row) -> None:

@@ -212,7 +212,7 @@ class Trainer:
             self.throughput.restart()
             self._last = time.perf_counter()
             while not self.finished:
-                for records in self._epoch_steps():
+                for records in self.epoch_steps():
                     show(records)
                     if self.finished:
                         break
@@ -292,7 +292,7 @@ class Trainer:
             "checkpoint is intact"
         )
 
-    def _epoch_steps(self) -> Iterator[list[Record]]:
+    def epoch_steps(self) -> Iterator[list[Record]]:
         """Make the steps that are left of this epoch, and yield what each brought to be logged."""
         if self._graphed is None:
             for voice, accompaniment in self.throughput.waited(self._epoch()):

@@ -97,7 +97,7 @@ def test_nothing_waits_for_the_device_between_readings(
     config = tiny.config("training.read_every=50", f"training.cuda_graph={graph}")
     store = SegmentStore(TRACKS, 2000, 1000, device=cuda)
     trainer = Trainer(config, store, tmp_path, device=torch.device(cuda))
-    steps = trainer._epoch_steps()
+    steps = trainer.epoch_steps()
     for _ in range(5):  # the warm-up and the recording, which does wait
         next(steps)
     torch.cuda.set_sync_debug_mode("error")
@@ -123,7 +123,7 @@ def test_a_replayed_step_skips_by_itself(
     config = tiny.config("training.read_every=50", "training.cuda_graph=on")
     store = SegmentStore(TRACKS, 2000, 1000, device=cuda)
     trainer = Trainer(config, store, tmp_path, device=torch.device(cuda))
-    steps = trainer._epoch_steps()
+    steps = trainer.epoch_steps()
     for _ in range(bad - 1):
         next(steps)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]

@@ -1,0 +1,116 @@
+"""The ensemble's modules on a GPU against the same on the CPU."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlsv_fast import umss
+from rlsv_fast.training.precision import tf32
+
+RATE = 22050
+
+
+@pytest.fixture(autouse=True)
+def exact() -> Iterator[None]:
+    """Without TF32, which cuDNN allows itself in convolutions."""
+    with tf32(False):
+        yield
+
+
+def tones(seconds: float = 2.0) -> Tensor:
+    """A chord that drifts, with a little noise: (2, N)."""
+    time = torch.arange(int(seconds * RATE), dtype=torch.float64) / RATE
+    pitches = torch.tensor([[220.0, 330.0], [196.0, 294.0]], dtype=torch.float64)
+    phases = 2 * torch.pi * pitches[..., None] * (time + 0.01 * time**2)
+    chord = sum(torch.sin(k * phases) / k for k in range(1, 9)).sum(1)
+    return (0.1 * chord + 0.001 * torch.randn(chord.shape, dtype=torch.float64)).float()
+
+
+def network() -> nn.Module:
+    """Networks of random weights whose normalisation keeps their output from saturating."""
+    multif0, assignment = umss.LateDeep().eval(), umss.VoasCNN().eval()
+    return nn.ModuleList([multif0, assignment]).requires_grad_(False)
+
+
+def test_features_are_those_of_the_cpu(cuda: str) -> None:
+    audio = tones()
+    here, there = umss.HCQT()(audio), umss.HCQT().to(cuda)(audio.to(cuda))
+    torch.testing.assert_close(there.magnitude.cpu(), here.magnitude, rtol=0, atol=0.02)
+    loud = here.magnitude > -40  # the phase of nothing is anything
+    difference = (there.phase.cpu() - here.phase)[loud]
+    assert torch.remainder(difference + torch.pi, 2 * torch.pi).sub(torch.pi).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_networks_are_those_of_the_cpu(dtype: torch.dtype, cuda: str) -> None:
+    both = network()
+    features = umss.HCQT()(tones())
+
+    def run(networks: nn.Module, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        device = next(networks.parameters()).device
+        multif0, assignment = networks.to(kind).children()
+        salience = multif0(*(part.to(device, kind) for part in features))
+        return salience.float().cpu(), assignment(salience).float().cpu()
+
+    here = run(copy.deepcopy(both), torch.float32)
+    there = run(both.to(cuda), dtype)
+    for one, other in zip(here, there, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-4 if dtype.itemsize == 4 else 0.05)
+
+
+@pytest.mark.parametrize("method", ["reconstruction", "soft", "ste", "sigmoid", "softmax"])
+def test_decoding_and_its_gradient_are_those_of_the_cpu(method: str, cuda: str) -> None:
+    salience = torch.rand(2, 4, 360, 33)
+    found = []
+    for device in ("cpu", cuda):
+        leaf = salience.to(device).requires_grad_()
+        f0 = umss.decode_f0(leaf, (0.995,) * 4, method=method)  # type: ignore[arg-type]
+        (gradient,) = torch.autograd.grad(f0.square().sum(), leaf)
+        found.append((f0.detach().cpu(), gradient.cpu()))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-3)
+
+
+def test_voices_and_their_gradients_are_those_of_the_cpu(cuda: str) -> None:
+    frames, hop = 24, 256
+    inputs = {
+        "harmonic_amplitude": torch.randn(4, frames),
+        "noise_gain": torch.full((4, frames), -20.0),  # each device draws noise of its own
+        "line_spectrum": torch.randn(4, frames, 21),
+        "noise_magnitudes": torch.randn(4, 40),
+    }
+    f0 = torch.tensor([[520.0], [390.0], [260.0], [130.0]]) * (1 + 0.01 * torch.randn(4, frames))
+    found = []
+    for device in ("cpu", cuda):
+        leaves = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
+        synthesizer = umss.SourceFilterSynthesizer(hop=hop)
+        voices = synthesizer(f0.to(device), umss.VoiceParameters(**leaves))
+        mixture = torch.sin(torch.arange(frames * hop, device=device) * 0.05)[None]
+        parts = umss.soft_mask_separation(mixture, voices[None])
+        weights = torch.linspace(-1, 1, frames * hop, device=device)
+        wanted = [leaves["harmonic_amplitude"], leaves["line_spectrum"]]
+        gradients = torch.autograd.grad((parts * weights).sum(), wanted)
+        found.append([x.detach().cpu() for x in (voices, parts, *gradients)])
+    for one, other in zip(*found, strict=True):
+        largest = float(one.abs().max())
+        torch.testing.assert_close(other, one, rtol=0, atol=2e-3 * largest)
+
+
+@pytest.mark.parametrize("assignment", umss.f0.ASSIGNMENTS)
+def test_tracks_are_those_of_the_cpu(assignment: str, cuda: str) -> None:
+    samples = tones()[0].numpy()
+    both = network()
+    tracks = []
+    for device in ("cpu", cuda):
+        multif0, voices = copy.deepcopy(both).to(device).children()
+        networks = umss.F0Networks(multif0, voices)  # type: ignore[arg-type]
+        tracks.append(
+            umss.estimate_f0(samples, RATE, networks, assignment=assignment)  # type: ignore[arg-type]
+        )
+    same = np.isclose(tracks[0].frequency, tracks[1].frequency, rtol=1e-3).mean()
+    assert same > 0.98  # a peak can lie on a threshold
