@@ -3,8 +3,8 @@
 Frames come before channels here, (B, T, C): rows of matrix products.
 
 - float32 and float64 on a CPU: :func:`rlsv_fast.ops.frame_convolution`, a third of the products.
-- under autocast, and on other devices: whole matrix products and PyTorch's convolution. What is
-  fastest on a GPU has not been measured yet.
+- under autocast, and on other devices: whole matrix products, one a layer and direction. On an H100
+  cuDNN's own convolution over frames reaches half of their rate and wants other layouts.
 
 ``benchmarks/bench_step.py`` times both ways on a CPU.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlsv_fast import ops
+from rlsv_fast._library import differentiable
 
 # Kernels of more hops are as good as unrelated to their frames: a transform saves little.
 _MOST_TAPS = 16
@@ -64,17 +65,12 @@ def mix_context(hidden: Tensor, context: Tensor, dilation: int) -> Tensor:
     if _half(hidden):
         # cast before what is copied: half the memory
         hidden, context = (tensor.to(_autocast_type(tensor)) for tensor in (hidden, context))
-        padded = functional.pad(hidden, (0, 0, reach, reach))
-        columns = [padded[:, dilation * tap : dilation * tap + count] for tap in range(taps)]
-        return torch.cat(columns, -1) @ context.transpose(1, 2).flatten(1).t()
-    if not _transforms(hidden, taps):
-        mixed = functional.conv1d(
-            hidden.transpose(1, 2).contiguous(), context, padding=reach, dilation=dilation
+    elif _transforms(hidden, taps):
+        return ops.frame_convolution(
+            hidden, context.transpose(1, 2), count=count, dilation=dilation, offset=reach
         )
-        return mixed.transpose(1, 2)
-    return ops.frame_convolution(
-        hidden, context.transpose(1, 2), count=count, dilation=dilation, offset=reach
-    )
+    mixed: Tensor = _mix(hidden, context, dilation)[0]
+    return mixed
 
 
 def synthesise(frames: Tensor, kernels: Tensor, hop: int, *, left: int, length: int) -> Tensor:
@@ -98,6 +94,48 @@ def synthesise(frames: Tensor, kernels: Tensor, hop: int, *, left: int, length: 
     count = frames.shape[1] + taps - 1
     blocks = ops.frame_convolution(frames, weight, count=count, dilation=-1)
     return ops.overlap_add(blocks, hop, length=length, offset=left)
+
+
+def _neighbours(frames: Tensor, taps: int, dilation: int) -> Tensor:
+    """Each frame's neighbours side by side, zeros beyond the ends: (B, T, C) to (B T, K C)."""
+    batch, count, channels = frames.shape
+    reach = dilation * (taps - 1) // 2
+    padded = functional.pad(frames, (0, 0, reach, reach))
+    views = [padded[:, dilation * tap : dilation * tap + count] for tap in range(taps)]
+    return torch.cat(views, -1).view(batch * count, taps * channels)
+
+
+def _mix_forward(hidden: Tensor, context: Tensor, dilation: int) -> tuple[Tensor, Tensor]:
+    """The mixed frames, and the neighbours that they are products of."""
+    columns = _neighbours(hidden, context.shape[2], dilation)
+    mixed = columns @ context.transpose(1, 2).flatten(1).t()
+    return mixed.view(*hidden.shape[:2], -1), columns
+
+
+def _mix_backward(
+    saved: tuple[Tensor, ...], dilation: int, needs: tuple[bool, ...], *grads: Tensor
+) -> tuple[Tensor | None, ...]:
+    """One product each: autograd would add up the taps of every frame one after the other."""
+    (columns, context), grad = saved, grads[0]
+    outputs, channels, taps = context.shape
+    of_hidden = of_context = None
+    if needs[0]:
+        mirrored = torch.stack(context.unbind(2)[::-1]).flatten(0, 1)
+        of_hidden = (_neighbours(grad, taps, dilation) @ mirrored).view(*grad.shape[:2], channels)
+    if needs[1]:
+        products = grad.flatten(0, 1).t() @ columns
+        of_context = products.view(outputs, taps, channels).transpose(1, 2)
+    return of_hidden, of_context, None
+
+
+_mix = differentiable(
+    "MixContext",
+    _mix_forward,
+    save=lambda inputs, outputs: (outputs[1], inputs[1]),
+    backward=_mix_backward,
+    constants=lambda inputs: inputs[2],
+    non_differentiable=(1,),
+)
 
 
 def _in_hops(kernels: Tensor, hop: int) -> Tensor:

@@ -82,7 +82,7 @@ def _forward(
     both = _transport(cost, epsilon, row, column, options, False, *wanted)
     rows = _transport(row_cost, epsilon, row, row, options, True, *wanted)
     columns = _transport(column_cost, epsilon, column, column, options, True, *wanted)
-    results = (
+    results: tuple[Tensor, ...] = (
         both.value - (rows.value + columns.value) / 2,
         both.plan,
         rows.plan,
@@ -92,7 +92,10 @@ def _forward(
         both.g - (columns.f + columns.g) / 2,
     )
     error = torch.stack([both.error, rows.error, columns.error]).amax(0)
-    return (*(result.to(cost.dtype) for result in results), error)
+    # torch 2.11 compiles a conversion that has nothing to convert into one without a gradient
+    if cost.dtype != torch.float64:
+        results = tuple(result.to(cost.dtype) for result in results)
+    return (*results, error)
 
 
 def _backward(

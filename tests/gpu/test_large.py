@@ -16,6 +16,7 @@ from rlsv_fast import ops, reference
 from rlsv_fast._library import raw
 
 MOST = 65_536
+SUMMED = 2e-5
 ROWS = 40_000  # times MOST: 2.6e9 elements, 10.5 GB
 
 
@@ -89,7 +90,9 @@ def test_65536_in_every_place(case: Case, cuda: str) -> None:
     truth = value_and_grads(case, ops, exact)
     on_cpu = value_and_grads(case, ops, case.inputs(torch.float32))
     for fused, plain, true in zip(mine, on_cpu, truth, strict=True):
-        budget = 2 * magnitude(plain.double() - true) + TINY * magnitude(true)
+        # sums of 65536 terms in cuBLAS's order, not in ours
+        small = SUMMED if case.op == "frame_convolution" else TINY
+        budget = 2 * magnitude(plain.double() - true) + small * magnitude(true)
         assert magnitude(fused.cpu().double() - true) <= budget
 
 

@@ -78,27 +78,29 @@ def test_decoding_and_its_gradient_are_those_of_the_cpu(method: str, cuda: str) 
 
 def test_voices_and_their_gradients_are_those_of_the_cpu(cuda: str) -> None:
     frames, hop = 24, 256
+    # in double: a pole near the unit circle makes much of the last bits of single precision
     inputs = {
-        "harmonic_amplitude": torch.randn(4, frames),
-        "noise_gain": torch.full((4, frames), -20.0),  # each device draws noise of its own
-        "line_spectrum": torch.randn(4, frames, 21),
-        "noise_magnitudes": torch.randn(4, 40),
+        "harmonic_amplitude": torch.randn(4, frames).double(),
+        "noise_gain": torch.full((4, frames), -20.0).double(),  # each device draws its own noise
+        "line_spectrum": torch.randn(4, frames, 21).double(),
+        "noise_magnitudes": torch.randn(4, 40).double(),
     }
-    f0 = torch.tensor([[520.0], [390.0], [260.0], [130.0]]) * (1 + 0.01 * torch.randn(4, frames))
+    pitches = torch.tensor([[520.0], [390.0], [260.0], [130.0]]).double()
+    f0 = pitches * (1 + 0.01 * torch.randn(4, frames))
     found = []
     for device in ("cpu", cuda):
         leaves = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
         synthesizer = umss.SourceFilterSynthesizer(hop=hop)
         voices = synthesizer(f0.to(device), umss.VoiceParameters(**leaves))
-        mixture = torch.sin(torch.arange(frames * hop, device=device) * 0.05)[None]
+        mixture = torch.sin(torch.arange(frames * hop).double() * 0.05)[None].to(device)
         parts = umss.soft_mask_separation(mixture, voices[None])
-        weights = torch.linspace(-1, 1, frames * hop, device=device)
+        weights = torch.linspace(-1, 1, frames * hop).double().to(device)
         wanted = [leaves["harmonic_amplitude"], leaves["line_spectrum"]]
         gradients = torch.autograd.grad((parts * weights).sum(), wanted)
         found.append([x.detach().cpu() for x in (voices, parts, *gradients)])
     for one, other in zip(*found, strict=True):
         largest = float(one.abs().max())
-        torch.testing.assert_close(other, one, rtol=0, atol=2e-3 * largest)
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize("assignment", umss.f0.ASSIGNMENTS)
@@ -113,4 +115,4 @@ def test_tracks_are_those_of_the_cpu(assignment: str, cuda: str) -> None:
             umss.estimate_f0(samples, RATE, networks, assignment=assignment)  # type: ignore[arg-type]
         )
     same = np.isclose(tracks[0].frequency, tracks[1].frequency, rtol=1e-3).mean()
-    assert same > 0.98  # a peak can lie on a threshold
+    assert same > 0.95  # in what is all but noise, two peaks can be of one height
