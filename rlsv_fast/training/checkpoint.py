@@ -22,7 +22,7 @@ from rlsv_fast.training.build import build_model
 from rlsv_fast.training.checkpoint_files import Checkpoint, read_checkpoint, write_checkpoint
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.run_files import CONFIG
-from rlsv_fast.training.settings import flatten, load_config
+from rlsv_fast.training.settings import REPRESENTATION, Schema, Tree, flatten
 
 logger = logging.getLogger(__name__)
 
@@ -82,14 +82,19 @@ def load_run_and_step(
 
 
 def load_run_config(run: Path) -> Config:
-    """Read the settings of a run folder, or say that it is none."""
+    """Read the settings of a representation's run folder, or say that it is none."""
+    return load_run_settings(run, REPRESENTATION)
+
+
+def load_run_settings(run: Path, schema: Schema[Tree]) -> Tree:
+    """Read the settings of a run folder of some family, or say that it is none."""
     if not run.is_dir():
         raise InputError(f"{run}: no such run folder")
     path = run / CONFIG
     if not path.is_file():
         raise InputError(f"{run}: not a run folder, it has no {CONFIG}")
     try:
-        return load_config(path)
+        return schema.load(path)
     except InputError as error:
         if str(path) in str(error):
             raise
@@ -97,7 +102,7 @@ def load_run_config(run: Path) -> Config:
         raise InputError(f"{path}: {error}") from error
 
 
-def load_model(model: Module, checkpoint: Checkpoint, config: Config) -> None:
+def load_model(model: Module, checkpoint: Checkpoint, config: Any) -> None:
     """Put the tensors of a checkpoint into a model, after making sure that they are its own.
 
     Raises:
@@ -127,7 +132,7 @@ def load_model(model: Module, checkpoint: Checkpoint, config: Config) -> None:
     model.load_state_dict(tensors)
 
 
-def check_settings(checkpoint: Checkpoint, config: Config, changeable: Collection[str]) -> None:
+def check_settings(checkpoint: Checkpoint, config: Any, changeable: Collection[str]) -> None:
     """Make sure that training goes on with the settings that it began with.
 
     Args:
@@ -174,7 +179,7 @@ def load_optimizer(optimizer: Optimizer, model: Module, checkpoint: Checkpoint) 
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _differences(checkpoint: Checkpoint, config: Config) -> list[tuple[str, Any, Any]]:
+def _differences(checkpoint: Checkpoint, config: Any) -> list[tuple[str, Any, Any]]:
     """Dotted keys with what was saved and what the settings say, where the two differ."""
     saved = checkpoint.state.get("config", {})
     if not isinstance(saved, dict):

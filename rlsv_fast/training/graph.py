@@ -1,4 +1,4 @@
-"""The whole step as a CUDA graph: recorded once, replayed by one call. Not yet run on a GPU."""
+"""The whole step as a CUDA graph: recorded once, replayed by one call."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class GraphedStep:
             self._voice.index_select(0, self._batch)[0],
             self._accompaniment.index_select(0, self._batch)[0],
         )
-        self._update(voice, accompaniment, mark)
+        self._update(voice, accompaniment, mark=mark)
         self._batch.add_(1)
 
 

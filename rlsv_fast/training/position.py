@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from rlsv_fast.errors import InputError
-from rlsv_fast.training.update import Reading
+from rlsv_fast.training.optimisation import Reading
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Position:
         else:
             self.skipped += 1
 
-    def end_epoch(self, *, early_stopping: bool) -> dict[str, Any]:
+    def end_epoch(self, *, early_stopping: bool = False) -> dict[str, Any]:
         """Go to the next epoch; what is logged of this one."""
         count = max(self.counted, 1)
         mean = self.reconstruction / count

@@ -9,24 +9,22 @@ from typing import Any
 import torch
 from torch.backends import cuda, cudnn
 
-from rlsv_fast.training.config import Config
 
-
-def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
-    """Context for encoder and decoder: bfloat16 where the settings say so."""
-    if config.training.precision == "bfloat16":
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Context for the model: bfloat16 where the settings say so."""
+    if precision == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
-def matrix_products(config: Config, device: torch.device) -> AbstractContextManager[None]:
+def matrix_products(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Context for a whole step: TF32 on a GPU exactly where the settings say so.
 
     Otherwise the flags are the process's own, and cuDNN's default allows TF32 in convolutions.
     """
     if device.type == "cpu":
         return nullcontext()
-    return tf32(config.training.precision == "tf32")
+    return tf32(precision == "tf32")
 
 
 @contextmanager

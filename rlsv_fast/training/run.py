@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,15 +14,16 @@ from rlsv_fast.data import PreparedTrack, SegmentStore
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.arithmetic import computing_threads
-from rlsv_fast.training.checkpoint import load_run_config
+from rlsv_fast.training.checkpoint import load_run_settings
 from rlsv_fast.training.checkpoint_files import has_checkpoint
 from rlsv_fast.training.config import Config
 from rlsv_fast.training.distributed import check_processes
 from rlsv_fast.training.graph import check_device
 from rlsv_fast.training.lock import LOCK, lock_run
+from rlsv_fast.training.loop import Callback, Loop, Record
 from rlsv_fast.training.run_files import CONFIG, WRITING, write_text
-from rlsv_fast.training.settings import flatten, to_toml
-from rlsv_fast.training.trainer import Callback, Monitor, Trainer
+from rlsv_fast.training.settings import REPRESENTATION, Schema, flatten, to_toml
+from rlsv_fast.training.trainer import Monitor, Trainer
 
 _CHANGEABLE = (
     "checkpoint_every",
@@ -31,6 +33,7 @@ _CHANGEABLE = (
     "learning_rate",
     "max_skipped",
     "max_steps",
+    "patience",
     "read_every",
     "threads",
 )
@@ -84,19 +87,8 @@ def train(
     """
     check_device(config, device)
     check_processes(config, processes)
-
-    def enter() -> None:
-        if resume:
-            load_run_config(run)  # where there is no run, the lock would make a folder
-        if not locked:
-            stack.enter_context(lock_run(run))
-        if resume:
-            check_resumable(run, config)
-        else:
-            check_new_run(run)
-
-    with ExitStack() as stack, computing_threads(config.training.threads):
-        processes.from_first(enter)
+    entered = enter_run(run, config, resume=resume, locked=locked, processes=processes)
+    with entered, computing_threads(config.training.threads):
         data = config.data
         with processes.together():
             store = SegmentStore(
@@ -108,12 +100,58 @@ def train(
             )
         _check_alike(config, store, processes)
         trainer = Trainer(config, store, run, device=torch.device(device), processes=processes)
-        if resume and processes.from_first(lambda: has_checkpoint(run)):
-            trainer.restore(changeable={f"training.{name}" for name in _CHANGEABLE})
-        if processes.first:
-            write_text(run / CONFIG, to_toml(config))
-        trainer.fit(progress=progress, callback=callback, monitor=monitor)
+
+        def watch(record: Record) -> None:
+            if monitor is not None:
+                monitor(record, trainer.model)
+
+        fit(trainer, config, resume=resume, progress=progress, callback=callback, monitor=watch)
         return trainer.model
+
+
+@contextmanager
+def enter_run(
+    run: Path,
+    config: Any,
+    schema: Schema[Any] = REPRESENTATION,
+    *,
+    resume: bool,
+    locked: bool,
+    processes: Processes = ALONE,
+) -> Iterator[None]:
+    """Hold the lock of a run folder that is new or, to resume, was made with these settings."""
+
+    def enter() -> None:
+        if resume:
+            load_run_settings(run, schema)  # where there is no run, the lock would make a folder
+        if not locked:
+            stack.enter_context(lock_run(run))
+        if resume:
+            check_resumable(run, config, schema)
+        else:
+            check_new_run(run)
+
+    with ExitStack() as stack:
+        processes.from_first(enter)
+        yield
+
+
+def fit(
+    loop: Loop,
+    config: Any,
+    *,
+    resume: bool,
+    progress: bool,
+    callback: Callback | None,
+    monitor: Callback | None,
+) -> None:
+    """Train from the beginning or from the checkpoint of the folder, if it has one already."""
+    processes = loop.processes
+    if resume and processes.from_first(lambda: has_checkpoint(loop.run)):
+        loop.restore(changeable={f"training.{name}" for name in _CHANGEABLE})
+    if processes.first:
+        write_text(loop.run / CONFIG, to_toml(config))
+    loop.fit(progress=progress, callback=callback, monitor=monitor)
 
 
 def _check_alike(config: Config, store: SegmentStore, processes: Processes) -> None:
@@ -138,10 +176,14 @@ def check_new_run(run: Path) -> None:
         raise InputError(f"{run}: exists and is not a run folder; choose another --out")
 
 
-def check_resumable(run: Path, config: Config) -> None:
+def check_resumable(
+    run: Path,
+    config: Any,
+    schema: Schema[Any] = REPRESENTATION,
+) -> None:
     """Raise InputError where a run cannot be continued with these settings."""
-    former, wanted = flatten(load_run_config(run)), flatten(config)
-    allowed = {f"training.{name}" for name in _CHANGEABLE}
+    former, wanted = flatten(load_run_settings(run, schema)), flatten(config)
+    allowed = {f"training.{name}" for name in _CHANGEABLE} & wanted.keys()
     for key, value in wanted.items():
         if former[key] != value and key not in allowed:
             raise InputError(

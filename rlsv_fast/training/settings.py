@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rlsv_fast.errors import InputError
 from rlsv_fast.files import read_bytes
@@ -32,38 +33,90 @@ class _Setting:
     high: float
 
 
-def resolve(
-    preset: str | None = None, file: Path | None = None, overrides: Sequence[str] = ()
-) -> Config:
-    """Put settings together: defaults, then a preset, then a file, then overrides.
+Tree = TypeVar("Tree")
+
+
+class Schema(Generic[Tree]):
+    """A tree of settings: dataclasses of plain values, one of sections.
 
     Args:
-        preset: name out of ``PRESETS``, or None.
-        file: TOML file, or None.
-        overrides: texts ``key=value`` with dotted keys, such as ``"model.components=400"``.
-
-    Returns:
-        The resolved settings.
-
-    Raises:
-        InputError: a preset, key, type or value that does not exist or cannot work.
+        tree: the dataclass of everything.
+        presets: settings by the preset's name and the dotted key.
+        defaults: of dotted keys given, the defaults that differ from the dataclasses'.
+        check: raises InputError where settings cannot work together.
     """
-    given: dict[str, tuple[Any, str]] = {}
-    if preset is not None:
-        if preset not in PRESETS:
-            raise InputError(f"no preset '{preset}'{_close(preset, PRESETS)}")
-        given.update((key, (value, f"preset {preset}")) for key, value in PRESETS[preset].items())
-    if file is not None:
-        given.update(_read(file))
-    for text in overrides:
-        key, value = parse_override(text)
-        given[key] = (value, "--set")
-    return _build(given)
 
+    def __init__(
+        self,
+        tree: type[Tree],
+        presets: Mapping[str, Mapping[str, Value]],
+        defaults: Callable[[Mapping[str, Value]], Mapping[str, Value]],
+        check: Callable[[Tree], None],
+    ) -> None:
+        self._tree = tree
+        self._presets = presets
+        self._defaults = defaults
+        self._check = check
+        self._settings = dict(_schema(tree))
 
-def load_config(path: Path) -> Config:
-    """Read settings from a TOML file; keys that it lacks keep their defaults."""
-    return _build(_read(path))
+    def resolve(
+        self, preset: str | None = None, file: Path | None = None, overrides: Sequence[str] = ()
+    ) -> Tree:
+        """Put settings together: defaults, then a preset, then a file, then overrides.
+
+        Args:
+            preset: name of one, or None.
+            file: TOML file, or None.
+            overrides: texts ``key=value`` with dotted keys, such as ``"model.components=400"``.
+
+        Returns:
+            The resolved settings.
+
+        Raises:
+            InputError: a preset, key, type or value that does not exist or cannot work.
+        """
+        given: dict[str, tuple[Any, str]] = {}
+        if preset is not None:
+            if preset not in self._presets:
+                raise InputError(f"no preset '{preset}'{_close(preset, self._presets)}")
+            chosen = self._presets[preset]
+            given.update((key, (value, f"preset {preset}")) for key, value in chosen.items())
+        if file is not None:
+            given.update(_read(file))
+        for text in overrides:
+            key, value = parse_override(text)
+            given[key] = (value, "--set")
+        return self._build(given)
+
+    def load(self, path: Path) -> Tree:
+        """Read settings from a TOML file; keys that it lacks keep their defaults."""
+        return self._build(_read(path))
+
+    def from_flat(self, values: Mapping[str, Any], source: str) -> Tree:
+        """Settings from dotted keys, checked like a file; ``source`` names their origin."""
+        return self._build({key: (value, source) for key, value in values.items()})
+
+    def _build(self, given: Mapping[str, tuple[Any, str]]) -> Tree:
+        """Check every value against its setting and fill in the defaults."""
+        values: dict[str, Any] = {}
+        for key, (value, origin) in given.items():
+            if key not in self._settings:
+                raise InputError(f"{origin}: no setting '{key}'{_close(key, self._settings)}")
+            values[key] = _checked(key, self._settings[key], value, origin)
+        values = {**self._defaults(values), **values}
+        parts: dict[str, dict[str, Any]] = {}
+        top: dict[str, Any] = {}
+        for key, value in values.items():
+            section, dot, name = key.partition(".")
+            if dot:
+                parts.setdefault(section, {})[name] = value
+            else:
+                top[key] = value
+        hints = get_type_hints(self._tree)
+        sections = {section: hints[section](**part) for section, part in parts.items()}
+        config = self._tree(**top, **sections)
+        self._check(config)
+        return config
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -77,17 +130,12 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, written
 
 
-def flatten(config: Config) -> dict[str, Value]:
-    """All settings under dotted keys."""
+def flatten(config: Any) -> dict[str, Value]:
+    """All settings of a tree under dotted keys."""
     return dict(_flat(config, ""))
 
 
-def from_flat(values: Mapping[str, Any], source: str) -> Config:
-    """Settings from dotted keys, checked like a file; ``source`` names their origin."""
-    return _build({key: (value, source) for key, value in values.items()})
-
-
-def to_toml(config: Config) -> str:
+def to_toml(config: Any) -> str:
     """The settings as TOML; reading it back gives an equal tree."""
     lines = []
     section = ""
@@ -103,8 +151,8 @@ def to_toml(config: Config) -> str:
 def _toml_value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    # every string setting is one of a few plain words: nothing to escape
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    # a JSON string is a basic string of TOML
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _read(path: Path) -> dict[str, tuple[Any, str]]:
@@ -150,33 +198,7 @@ def _schema(tree: type, prefix: str = "") -> Iterator[tuple[str, _Setting]]:
             )
 
 
-_SETTINGS = dict(_schema(Config))
-
-
-def _build(given: Mapping[str, tuple[Any, str]]) -> Config:
-    """Check every value against its setting and fill in the defaults of the convention."""
-    values: dict[str, Any] = {}
-    for key, (value, origin) in given.items():
-        if key not in _SETTINGS:
-            raise InputError(f"{origin}: no setting '{key}'{_close(key, _SETTINGS)}")
-        values[key] = _checked(key, value, origin)
-    values = {**defaults(values), **values}
-    parts: dict[str, dict[str, Any]] = {}
-    top: dict[str, Any] = {}
-    for key, value in values.items():
-        section, dot, name = key.partition(".")
-        if dot:
-            parts.setdefault(section, {})[name] = value
-        else:
-            top[key] = value
-    hints = get_type_hints(Config)
-    config = Config(**top, **{section: hints[section](**part) for section, part in parts.items()})
-    check(config)
-    return config
-
-
-def _checked(key: str, value: Any, origin: str) -> Value:
-    setting = _SETTINGS[key]
+def _checked(key: str, setting: _Setting, value: Any, origin: str) -> Value:
     if get_origin(setting.kind) is Literal:
         choices = get_args(setting.kind)
         for choice in choices:
@@ -188,6 +210,10 @@ def _checked(key: str, value: Any, origin: str) -> Value:
     if setting.kind is bool:
         if not isinstance(value, bool):
             raise InputError(f"{origin}: {key} must be true or false, got {_shown(value)}")
+        return value
+    if setting.kind is str:
+        if not isinstance(value, str):
+            raise InputError(f"{origin}: {key} must be a text, got {_shown(value)}")
         return value
     number = isinstance(value, int) or (setting.kind is float and isinstance(value, float))
     if isinstance(value, bool) or not number or not setting.low <= value <= setting.high:
@@ -218,3 +244,9 @@ def _close(name: str, known: Iterable[str]) -> str:
     if alike:
         return "; did you mean " + " or ".join(f"'{match}'" for match in alike) + "?"
     return "; there are " + ", ".join(known)
+
+
+REPRESENTATION = Schema(Config, PRESETS, defaults, check)
+resolve = REPRESENTATION.resolve
+load_config = REPRESENTATION.load
+from_flat = REPRESENTATION.from_flat

@@ -80,7 +80,7 @@ def training_losses(
         signals.append(accompaniment)
     signal = noisy if len(signals) == 1 else torch.cat(signals)
     _ended("data", mark)
-    with autocast(config, voice.device):
+    with autocast(config.training.precision, voice.device):
         encoded = model.encode(signal)
         _ended("encoder", mark, encoded, before="decoder")
         parts = _parts(encoded, len(signals))

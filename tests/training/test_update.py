@@ -14,6 +14,7 @@ from rlsv_fast.training import (
     StepLosses,
     build_losses,
     build_model,
+    optimisation,
     read_checkpoint,
     read_log,
     train,
@@ -117,7 +118,7 @@ def test_a_first_step_that_is_skipped_does_not_count(monkeypatch: pytest.MonkeyP
 
 
 def test_readings_come_in_the_order_of_the_steps() -> None:
-    readings = update.Readings(3, CPU)
+    readings = optimisation.Readings(3, CPU)
     for first in (0.0, 10.0):
         for step in range(2):
             readings.write(torch.arange(4.0) + first + step)
