@@ -123,7 +123,7 @@ def test_readings_come_in_the_order_of_the_steps() -> None:
         for step in range(2):
             readings.write(torch.arange(4.0) + first + step)
         assert readings.fetch(2) == [
-            update.Reading(*(first + step + torch.arange(4.0)).tolist()) for step in range(2)
+            optimisation.Reading(*(first + step + torch.arange(4.0)).tolist()) for step in range(2)
         ]
 
 
