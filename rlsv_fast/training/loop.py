@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import torch
-from torch import Tensor
 from torch.nn import Module
 from tqdm import tqdm
 
@@ -289,7 +288,7 @@ class Loop(ABC):
             if signal:
                 raise Interrupted(signal)
 
-    def step(self, *batch: Tensor) -> list[Record]:
+    def step(self, *batch: Any) -> list[Record]:
         """Make one step on a batch, move the position, and read if it is time to.
 
         Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,10 +95,10 @@ class Optimisation(ABC):
         self._precision = precision
 
     @abstractmethod
-    def losses_of(self, batch: tuple[Tensor, ...], mark: Mark | None) -> tuple[StepLosses, str]:
+    def losses_of(self, batch: tuple[Any, ...], mark: Mark | None) -> tuple[StepLosses, str]:
         """The losses, and the part of the step in which their derivation ends."""
 
-    def __call__(self, *batch: Tensor, mark: Mark | None = None) -> None:
+    def __call__(self, *batch: Any, mark: Mark | None = None) -> None:
         """Make one step on a batch, or on this process's rows of it.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class Update(Optimisation):
             self._compiled = torch.compile(training_losses, fullgraph=True)
         self._shared = shared_objective(self.model, config) if processes.several else None
 
-    def losses_of(self, batch: tuple[Tensor, ...], mark: Mark | None) -> tuple[StepLosses, str]:
+    def losses_of(self, batch: tuple[Any, ...], mark: Mark | None) -> tuple[StepLosses, str]:
         """The losses, and the part of the step in which their derivation ends."""
         voice, accompaniment = batch
         noise = self._noise(voice)

@@ -1,0 +1,419 @@
+"""Training of a separator of ensembles, on the loop of all models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from rlsv_fast.errors import InputError
+from rlsv_fast.processes import ALONE, Processes
+from rlsv_fast.training.arithmetic import computing_threads
+from rlsv_fast.training.loop import Callback, Loop, Record, reading_interval
+from rlsv_fast.training.optimisation import Optimisation
+from rlsv_fast.training.position import Position
+from rlsv_fast.training.precision import matrix_products
+from rlsv_fast.training.run import enter_run, fit
+from rlsv_fast.training.step import Mark, StepLosses
+from rlsv_fast.umss.choirs import Song, split_songs
+from rlsv_fast.umss.excerpts import ChoirBatch, ExcerptStore, Place
+from rlsv_fast.umss.model import EnsembleModel, EnsembleObjective, Known, build_model
+from rlsv_fast.umss.runs import start_from, write_best
+from rlsv_fast.umss.separator import evaluating
+from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
+
+logger = logging.getLogger(__name__)
+
+_CACHE_BYTES = 4 << 30
+"""Of the saliences kept in the host's memory."""
+
+
+@dataclass
+class EnsemblePosition(Position):
+    """Where training is; of the validation losses the best.
+
+    Attributes:
+        best: least validation loss, None before there was one.
+        best_epoch: epochs done by then.
+    """
+
+    best: float | None = None
+    best_epoch: int = 0
+
+
+class EnsembleUpdate(Optimisation):
+    """The step on a batch of mixtures (B, N), sources (B, V, N) and what is known of their f0.
+
+    Args:
+        config: settings.
+        device: where to compute.
+        capacity: the most steps between two fetches of their readings.
+        processes: those that share each batch.
+    """
+
+    def __init__(
+        self,
+        config: EnsembleConfig,
+        device: torch.device,
+        capacity: int,
+        processes: Processes = ALONE,
+    ) -> None:
+        training = config.training
+        self.model = build_model(config, device)
+        if training.start_from:
+            start_from(self.model, Path(training.start_from))
+        super().__init__(
+            self.model,
+            device,
+            capacity,
+            processes,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            seed=training.seed,
+            precision=training.precision,
+        )
+        # on the CPU: each step's number is known without waiting for the device
+        self.noise = torch.Generator().manual_seed(training.seed)
+        self.objective = EnsembleObjective(self.model, config)
+        self._shared: torch.nn.Module = self.objective
+        if processes.several:
+            # normalisations of the U-Net see a process's own rows, as those of torch do
+            self._shared = DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
+        self._rank = processes.rank
+
+    def losses_of(self, batch: tuple[Any, ...], mark: Mark | None) -> tuple[StepLosses, str]:
+        """The losses, and the part of the step in which their derivation ends."""
+        mixture, sources, known = batch
+        if mark is not None:
+            mark("data")
+        seed = int(torch.randint(1 << 62, (), generator=self.noise)) + self._rank
+        generator = torch.Generator(self.device).manual_seed(seed)
+        with _dropping(seed, self.device) if self._drops else nullcontext():
+            losses: StepLosses = self._shared(mixture, sources, known, generator)
+        if mark is not None:
+            mark("forward")
+        return losses, "backward"
+
+    @property
+    def _drops(self) -> bool:
+        return any(isinstance(part, torch.nn.Dropout2d) for part in self.model.modules())
+
+
+def _dropping(seed: int, device: torch.device) -> Any:
+    """Give dropout, which knows no generator, random numbers of this step alone."""
+    context = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+    class Seeded:
+        def __enter__(self) -> None:
+            context.__enter__()
+            torch.manual_seed(seed)
+
+        def __exit__(self, *details: Any) -> None:
+            context.__exit__(*details)
+
+    return Seeded()
+
+
+class KnownF0:
+    """What frozen networks find in an excerpt, found once.
+
+    Where both are frozen their f0 is kept, where only the first is, its salience, in half
+    precision and as long as there is room. An input level of the whole batch makes what is found
+    depend on the batch: then nothing is kept.
+
+    Args:
+        model: with its networks.
+        config: settings.
+        room: bytes of the host's memory.
+    """
+
+    def __init__(
+        self, model: EnsembleModel, config: EnsembleConfig, room: int = _CACHE_BYTES
+    ) -> None:
+        self._model = model
+        self._precision = config.training.precision
+        settings = config.model
+        self._external = model.tracker is None
+        frozen = settings.multif0 == "frozen" and settings.reference == "item"
+        self._of_salience = frozen and settings.assignment == "trained"
+        self._of_f0 = frozen and settings.assignment == "frozen"
+        self._kept: dict[Place, Tensor] = {}
+        self._room = room
+
+    def __call__(self, places: Sequence[Place], batch: ChoirBatch) -> Known:
+        """What is known of the excerpts at some places."""
+        if self._external:
+            return Known(f0=batch.f0)
+        if not (self._of_f0 or self._of_salience):
+            return Known()
+        missing = [i for i, place in enumerate(places) if place not in self._kept]
+        made = self._find(batch.mixture[missing]) if missing else batch.mixture.new_empty(0)
+        fresh = dict(zip(missing, made, strict=False))
+        for i, found in fresh.items():
+            # a track cannot be rounded, and takes nothing; a salience is between 0 and 1
+            kept = found.cpu() if self._of_f0 else found.half().cpu()
+            size = kept.numel() * kept.element_size()
+            if size <= self._room:
+                self._room -= size
+                self._kept[places[i]] = kept
+        device, dtype = batch.mixture.device, batch.mixture.dtype
+        found = torch.stack(
+            [
+                # the same bits, whether kept or just found
+                (self._kept[place] if place in self._kept else fresh[i].half()).to(device, dtype)
+                for i, place in enumerate(places)
+            ]
+        )
+        return Known(f0=found) if self._of_f0 else Known(salience=found)
+
+    @torch.no_grad()
+    def _find(self, mixture: Tensor) -> Tensor:
+        tracker = self._model.tracker
+        assert tracker is not None
+        with matrix_products(self._precision, mixture.device):
+            salience = tracker.salience(mixture)
+            return tracker.assign(salience).f0 if self._of_f0 else salience
+
+
+class EnsembleTrainer(Loop):
+    """Model, optimiser and position of one run.
+
+    Args:
+        config: settings.
+        store: training excerpts.
+        validation: excerpts to validate on.
+        run: run folder.
+        device: where to compute.
+        processes: those that train together; each has a trainer.
+    """
+
+    position: EnsemblePosition
+
+    def __init__(
+        self,
+        config: EnsembleConfig,
+        store: ExcerptStore,
+        validation: ExcerptStore,
+        run: Path,
+        *,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.validation = validation
+        training = config.training
+        interval = reading_interval(training, device)
+        self.update = EnsembleUpdate(config, device, interval, processes)
+        self.model = self.update.model
+        self._known = KnownF0(self.model, config)
+        super().__init__(
+            config,
+            training,
+            self.update,
+            self.model,
+            batches=store.batches(training.batch_size),
+            examples=len(store),
+            seconds=config.data.segment_length / config.data.sample_rate,
+            run=run,
+            processes=processes,
+            position=EnsemblePosition(),
+        )
+
+    def epoch_steps(self) -> Iterator[list[Record]]:
+        """Make the steps that are left of this epoch, and yield what each brought to be logged."""
+        training = self.config.training
+        decays = self.position.epoch // training.decay_every
+        for group in self.update.optimizer.param_groups:
+            group["lr"] = training.learning_rate * training.decay**decays
+        for batch in self.throughput.waited(self._epoch()):
+            yield self.step(*batch)
+
+    def stopped_early(self) -> bool:
+        """Whether the validation loss has not become better for so long."""
+        patience = self.config.training.patience
+        best = self.position.best
+        return bool(
+            patience
+            and best is not None
+            and self.position.epoch - self.position.best_epoch >= patience
+        )
+
+    def start_record(self) -> Record:
+        """What is logged of such a run alone."""
+        return {
+            "songs": [song.name for song in self.store.songs],
+            "skipped_songs": self.store.skipped,
+            "validation_excerpts": len(self.validation),
+        }
+
+    def end_epoch(self) -> Record:
+        """Validate, and keep the weights if they are the best so far."""
+        position = self.position
+        record = position.end_epoch()
+        if position.epoch % self.config.training.validate_every == 0:
+            loss = self.processes.from_first(self._validation_loss)
+            record["validation"] = loss
+            if position.best is None or loss < position.best:
+                position.best, position.best_epoch = loss, position.epoch
+                if self.processes.first:
+                    write_best(self.run, self.model, loss, position.epoch)
+            record["best"] = position.best
+        return record
+
+    def _epoch(self) -> Iterator[tuple[Tensor, Tensor, Known]]:
+        training = self.config.training
+        order = self.store.order(
+            training.batch_size,
+            seed=training.seed,
+            epoch=self.position.epoch,
+            start_batch=self.position.batch,
+            rows=self.processes.rows(training.batch_size),
+        )
+        for places in order:
+            batch = self.store.gather(places)
+            yield batch.mixture, batch.sources, self._known(places, batch)
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Mean over the excerpts of the validation's first epoch, always the same."""
+        training = self.config.training
+        only_f0 = self.config.loss.reconstruction == 0
+        sums, count = torch.zeros((), device=self.device), 0
+        generator = torch.Generator(self.device).manual_seed(0)
+        with evaluating(self.model), matrix_products(training.precision, self.device):
+            for batch in self.validation.epoch(training.batch_size, seed=0, epoch=0):
+                known = Known(f0=batch.f0 if self.model.tracker is None else None)
+                if only_f0:
+                    losses = self.update.objective(batch.mixture, batch.sources, known, generator)
+                    sums += losses.representation
+                else:
+                    f0, _ = self.model.track(batch.mixture, known)
+                    sums += self.update.objective.reconstruct(
+                        batch.mixture, batch.sources, f0, generator
+                    )
+                count += 1
+        return float(sums) / count
+
+
+def choose_songs(found: Sequence[Song], config: EnsembleConfig) -> tuple[list[Song], list[Song]]:
+    """The songs to train and to validate on, by their names or by the published split.
+
+    Raises:
+        InputError: a name that is not among those found, or no song is left.
+    """
+    by_name = {song.name: song for song in found}
+
+    def named(key: str, names: str) -> list[Song]:
+        chosen = [name.strip() for name in names.split(",") if name.strip()]
+        for name in chosen:
+            if name not in by_name:
+                listed = ", ".join(sorted(by_name)) or "none"
+                raise InputError(f"data.{key}: no song '{name}'; there are {listed}")
+        return [by_name[name] for name in chosen]
+
+    training = named("songs", config.data.songs)
+    validation = named("validation", config.data.validation)
+    split = split_songs(found)
+    if not training:
+        training = [song for song in split[0] or list(found) if song not in validation]
+    if not validation:
+        validation = [song for song in split[1] if song not in training]
+    if not training:
+        raise InputError("data.songs: no song is left to train on")
+    if not validation:
+        raise InputError(
+            "data.validation names no song, and the published split leaves none; name one"
+        )
+    return training, validation
+
+
+def train_separator(
+    config: EnsembleConfig,
+    songs: Sequence[Song],
+    run: Path,
+    *,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    locked: bool = False,
+    progress: bool = False,
+    callback: Callback | None = None,
+    monitor: Callback | None = None,
+    processes: Processes = ALONE,
+) -> EnsembleModel:
+    """Train a separator of ensembles; everything about the run lands in its folder.
+
+    Signals, resuming and several processes are as for :func:`rlsv_fast.training.train`.
+    ``best.safetensors`` holds the weights of the least validation loss.
+
+    Args:
+        config: settings.
+        songs: from :func:`~rlsv_fast.umss.find_songs`; the settings choose among them.
+        run: run folder, to be made; with ``resume`` an existing one.
+        device: where to compute.
+        resume: continue from the checkpoint of the folder, if it has one already.
+        locked: the caller holds the lock of the folder.
+        progress: show a bar on a terminal.
+        callback: called with each record that is logged, in process 0.
+        monitor: called likewise, after it.
+        processes: those that train together.
+
+    Returns:
+        The model as it is after the last step.
+
+    Raises:
+        InputError: settings, songs and device cannot work together, weights of the f0 networks are
+            missing, the folder exists (or with ``resume`` holds something else), another process
+            works in it, or too many steps were not finite.
+        Interrupted: stopped by a signal.
+    """
+    device = torch.device(device)
+    if config.training.batch_size % processes.size:
+        raise InputError(
+            f"training.batch_size = {config.training.batch_size} is that of all processes "
+            f"together, and {processes.size} cannot share it equally"
+        )
+    entered = enter_run(run, config, SCHEMA, resume=resume, locked=locked, processes=processes)
+    with entered, computing_threads(config.training.threads):
+        with processes.together():
+            stores = [
+                ExcerptStore(
+                    chosen,
+                    voices=config.data.voices,
+                    length=config.data.segment_length,
+                    sample_rate=config.data.sample_rate,
+                    singers=_numbers("singers" if not number else "validation_singers", singers),
+                    passes=config.data.passes or None,
+                    f0=config.data.f0,
+                    device=device,
+                )
+                for number, (chosen, singers) in enumerate(
+                    zip(
+                        choose_songs(songs, config),
+                        (config.data.singers, config.data.validation_singers),
+                        strict=True,
+                    )
+                )
+            ]
+        trainer = EnsembleTrainer(config, *stores, run, device=device, processes=processes)
+        fit(trainer, config, resume=resume, progress=progress, callback=callback, monitor=monitor)
+        return trainer.model
+
+
+def _numbers(key: str, text: str) -> Any:
+    """Numbers of singers, or "all"."""
+    if text.strip() == "all":
+        return "all"
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"data.{key} must be 'all' or numbers with commas, got {text!r}"
+        ) from error
