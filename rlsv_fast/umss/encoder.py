@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsv_fast.ops import _check
+from rlsv_fast.umss.recurrence import recurrent
 
 
 class ItemNorm(nn.Module):
@@ -60,9 +61,9 @@ class MixtureEncoder(nn.Module):
         self.hop = hop
         bins = frame // 2 + 1
         self.norm = ItemNorm(bins)
-        self.layers = nn.ModuleList(
-            nn.GRU(size, hidden, batch_first=True) for size in (bins, hidden, hidden)
-        )
+        self.first = nn.GRU(bins, hidden, batch_first=True)
+        self.second = nn.GRU(hidden, hidden, batch_first=True)
+        self.third = nn.GRU(hidden, hidden, batch_first=True)
         self.out = nn.Linear(hidden, embedding)
 
     def features(self, mixture: Tensor) -> Tensor:
@@ -104,10 +105,7 @@ class MixtureEncoder(nn.Module):
             TypeError: the mixture is not a floating tensor.
             ValueError: another shape, or no samples.
         """
-        x = self.norm(self.features(mixture))
-        outputs = []
-        for layer in self.layers:
-            x, _ = layer(x)
-            outputs.append(x)
-        embedding: Tensor = self.out(outputs[-1] + outputs[-2])
+        features = self.norm(self.features(mixture))
+        second = recurrent(self.second, recurrent(self.first, features))
+        embedding: Tensor = self.out(second + recurrent(self.third, second))
         return embedding

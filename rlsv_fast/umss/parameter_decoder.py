@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsv_fast.ops import _check
+from rlsv_fast.umss.recurrence import recurrent
 from rlsv_fast.umss.synthesis import VoiceParameters, exp_sigmoid
 
 _LOWEST, _HIGHEST = (12 * math.log2(hertz / 440) + 69 for hertz in (20.0, 8000.0))
@@ -96,7 +97,7 @@ class ParameterDecoder(nn.Module):
 
         Raises:
             TypeError: an argument is not a floating tensor.
-            ValueError: the shapes do not fit.
+            ValueError: the shapes do not fit, or there are no frames.
         """
         op = "ParameterDecoder"
         embedding = _check.floating(op, "embedding", embedding)
@@ -104,15 +105,16 @@ class ParameterDecoder(nn.Module):
         _check.shape(op, "embedding", embedding, "(B, T, E)", None, None, None)
         items, frames, _ = embedding.shape
         _check.shape(op, "f0", f0, f"({items}, V, {frames}) as embedding", items, None, frames)
+        if not frames:
+            raise ValueError(f"{op}: embedding must have frames, got {tuple(embedding.shape)}")
         pitch = self.pitch(unit_pitch(f0).unsqueeze(-1))
-        sound = self.sound(embedding).unsqueeze(1).expand_as(pitch)
-        hidden, _ = self.recurrent(torch.cat([pitch, sound], -1).flatten(0, 1))
-        hidden = self.shared(hidden)
+        sound = self.sound(embedding).unsqueeze(1)
+        hidden = self.shared(recurrent(self.recurrent, pitch, sound).flatten(0, 1))
         parameters = VoiceParameters(
             harmonic_amplitude=self.harmonic_amplitude(hidden).squeeze(-1),
             noise_gain=self.noise_gain(hidden).squeeze(-1),
             line_spectrum=self.line_spectrum(hidden),
-            noise_magnitudes=self.noise_magnitudes(hidden)[0][:, -1],
+            noise_magnitudes=recurrent(self.noise_magnitudes, hidden)[:, -1],
         )
         return parameters, self._roll_off(hidden)
 
@@ -120,6 +122,6 @@ class ParameterDecoder(nn.Module):
         if self.frame_slope is not None:
             return exp_sigmoid(self.frame_slope(hidden).squeeze(-1), maximum=20.0)
         if self.excerpt_slope is not None:
-            last = self.excerpt_slope(hidden)[0][:, -1]
+            last = recurrent(self.excerpt_slope, hidden)[:, -1]
             return exp_sigmoid(4 * last, maximum=15.0, exponent=2.0)
         return None

@@ -101,8 +101,8 @@ def test_the_second_layer_is_added_to_the_third() -> None:
     encoder = MixtureEncoder(frame=64, hop=32, hidden=5, embedding=3)
     mixture = torch.randn(2, 200, generator=torch.Generator().manual_seed(0))
     x = encoder.norm(encoder.features(mixture))
-    second = encoder.layers[1](encoder.layers[0](x)[0])[0]
-    third = encoder.layers[2](second)[0]
+    second = encoder.second(encoder.first(x)[0])[0]
+    third = encoder.third(second)[0]
     close(encoder(mixture), encoder.out(second + third))
 
 
@@ -301,6 +301,7 @@ def zeros(*shape: int) -> Tensor:
         (lambda m: m.encoder(zeros(9)), ValueError, r"mixture must have shape \(B, N\)"),
         (lambda m: m.encoder(zeros(1, 0)), ValueError, "mixture must have samples"),
         (lambda m: m.decoder(zeros(1, 9, 4), zeros(1, 2, 8)), ValueError, r"\(1, V, 9\)"),
+        (lambda m: m.decoder(zeros(1, 0, 4), zeros(1, 2, 0)), ValueError, "must have frames"),
         (lambda m: SourceFilterSeparator(roll_off="no"), ValueError, "roll_off must be one of"),
         (lambda m: SourceFilterSeparator(roll_off=None), TypeError, "roll_off must be a number"),
         (lambda m: SourceFilterSeparator(convention="x"), ValueError, "convention must be one of"),
