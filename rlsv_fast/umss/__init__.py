@@ -7,9 +7,11 @@ from rlsv_fast.umss.decode import (
     THRESHOLDS,
     band_masks,
     decode_f0,
+    held_pitch,
     pitch_peaks,
     resample_tracks,
 )
+from rlsv_fast.umss.encoder import MixtureEncoder
 from rlsv_fast.umss.f0 import estimate_f0
 from rlsv_fast.umss.f0_metrics import melody_scores, multipitch_scores
 from rlsv_fast.umss.filters import filter_frames, impulse_response, roll_off_response
@@ -22,6 +24,8 @@ from rlsv_fast.umss.metrics import (
     spectral_snr_frames,
 )
 from rlsv_fast.umss.multif0 import LateDeep
+from rlsv_fast.umss.parameter_decoder import ParameterDecoder
+from rlsv_fast.umss.separator import SourceFilterSeparator, Synthesis
 from rlsv_fast.umss.synthesis import (
     SourceFilterSynthesizer,
     VoiceParameters,
@@ -30,17 +34,23 @@ from rlsv_fast.umss.synthesis import (
 )
 from rlsv_fast.umss.tracking import TrackingCosts, track_voices
 from rlsv_fast.umss.tracks import F0Tracks, read_csv, write_csv
+from rlsv_fast.umss.unet import F0UNet
 from rlsv_fast.umss.weights import F0Networks, default_weights, import_weights, load_networks
 
 __all__ = [
     "BANDS",
     "F0Networks",
     "F0Tracks",
+    "F0UNet",
     "Features",
     "HCQT",
     "HarmonicComb",
     "LateDeep",
+    "MixtureEncoder",
+    "ParameterDecoder",
+    "SourceFilterSeparator",
     "SourceFilterSynthesizer",
+    "Synthesis",
     "THRESHOLDS",
     "TrackingCosts",
     "VOICES",
@@ -54,6 +64,7 @@ __all__ = [
     "exp_sigmoid",
     "filter_frames",
     "frequencies",
+    "held_pitch",
     "import_weights",
     "impulse_response",
     "line_spectral_frequencies",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rlsv_fast.ops import _check
+from rlsv_fast.umss.decode import held_pitch
 from rlsv_fast.umss.masks import soft_mask_separation
 from rlsv_fast.umss.synthesis import SourceFilterSynthesizer
 
@@ -44,7 +45,7 @@ class HarmonicComb:
         self.frames = f0.shape[1]
         voiced = f0 > 0
         self._amplitude = voiced.to(f0.dtype)
-        self._f0 = torch.from_numpy(_held(f0.double().cpu().numpy())).to(f0)
+        self._f0 = held_pitch(f0)
         self._turns = self._advance(self._f0.double()).cumsum(1)
 
     def _advance(self, f0: Tensor) -> Tensor:
@@ -82,20 +83,6 @@ class HarmonicComb:
             f0, self._amplitude[:, start:stop], initial_phase=phase.to(f0.dtype)
         )
         return part[:, (first - start) * hop : (last - start) * hop]
-
-
-def _held(f0: np.ndarray) -> np.ndarray:
-    """Unvoiced frames with the pitch of the nearest voiced one; a voice that has none, 100 Hz."""
-    held = np.full_like(f0, 100.0)
-    frames = np.arange(f0.shape[1])
-    for row, track in zip(held, f0, strict=True):
-        voiced = np.flatnonzero(track)
-        if len(voiced):
-            following = np.searchsorted(voiced, frames).clip(0, len(voiced) - 1)
-            previous = (following - 1).clip(0)
-            nearer = frames - voiced[previous] < voiced[following] - frames
-            row[:] = track[np.where(nearer, voiced[previous], voiced[following])]
-    return held
 
 
 def separate_in_blocks(

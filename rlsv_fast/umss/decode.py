@@ -209,6 +209,27 @@ def resample_tracks(f0: Tensor, frames: int, *, convention: Convention = "paper"
     return torch.where(voiced, linear(f0) / torch.where(voiced, weight, 1.0), 0.0)
 
 
+def held_pitch(f0: Tensor, *, default: float = 100.0) -> Tensor:
+    """Unvoiced frames with the pitch of the nearest voiced one, of two equally near the later.
+
+    Args:
+        f0: Hz, 0 where unvoiced, shape (..., T).
+        default: Hz, for tracks without a voiced frame.
+
+    Returns:
+        The shape of f0; gradients of held frames go to where the pitch is from.
+    """
+    count = f0.shape[-1]
+    voiced = f0 > 0
+    frames = torch.arange(count, device=f0.device).expand(f0.shape)
+    # frames so far away that any other is nearer, where there is no voiced one on that side
+    before = torch.where(voiced, frames, -2 * count).cummax(-1).values
+    after = torch.where(voiced, frames, 3 * count).flip(-1).cummin(-1).values.flip(-1)
+    nearest = torch.where(frames - before < after - frames, before, after)
+    held = f0.gather(-1, nearest.clamp(0, count - 1))
+    return torch.where(voiced.any(-1, keepdim=True), held, default)
+
+
 def pitch_peaks(salience: Tensor, threshold: float = 0.5) -> list[Tensor]:
     """All pitches of each frame: the strict local maxima over frequency that reach a threshold.
 

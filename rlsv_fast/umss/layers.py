@@ -1,8 +1,9 @@
-"""What the published f0 networks are made of."""
+"""What the published networks are made of, and how they are run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -43,3 +44,15 @@ def stack(in_channels: int, layers: Sequence[tuple[int, tuple[int, int]]]) -> nn
         chain.append(ConvReluNorm(in_channels, out_channels, kernel))
         in_channels = out_channels
     return nn.Sequential(*chain)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without dropout and with the running statistics of norms; afterwards all is as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

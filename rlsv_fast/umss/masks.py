@@ -77,8 +77,7 @@ def soft_mask_separation(
     if level_updates:
         heard = cells.abs() if mixture.ndim == 2 else cells.abs().mean(2)
         magnitudes = _levelled(magnitudes, heard, level_updates)
-    shares = magnitudes if power == 1 else magnitudes**power
-    masks = shares / (shares.sum(1, keepdim=True) + 1e-12)
+    masks = soft_masks(magnitudes if power == 1 else magnitudes**power)
     if mixture.ndim == 3:
         masks = masks.unsqueeze(2)
     separated = masks * cells
@@ -86,6 +85,11 @@ def soft_mask_separation(
         separated.reshape(-1, *separated.shape[-2:]), n_fft, hop, window=window, length=length
     )
     return signals.reshape(*separated.shape[:-2], length)
+
+
+def soft_masks(shares: Tensor) -> Tensor:
+    """What share each voice of (B, V, ...) has in the sum of all; 0 where there is nothing."""
+    return shares / (shares.sum(1, keepdim=True) + 1e-12)
 
 
 def _levelled(voices: Tensor, mixture: Tensor, updates: int) -> Tensor:
