@@ -3,109 +3,65 @@
 Usage: python benchmarks/choral_separation.py DATA --out DIR [--estimated F0.csv ...]
 
 DATA holds audio_16kHz (one wav for each singer and part of a song of the Choral Singing Dataset)
-and the supplied tracks, `*_4sources.npz`. A mixture is the sum of one singer for each part. As in
-the published evaluation, excerpts of 4 s are taken from the second one on, scaled to a peak of 1
-with their sources, and separated one by one; seconds in which a source's energy is below 10 do not
-count. --estimated names tracks of the same mixtures, by `rlsv-fast umss f0`, one file for each
-singer number, in order. Levels are those of `umss.separate_comb`.
+and the supplied tracks, `*_4sources.npz`. A mixture is the sum of one singer for each part. The
+protocol is that of `umss.evaluate_separator`, and the excerpts are separated one by one.
+--estimated names tracks of the same mixtures, by `rlsv-fast umss f0`, one file for each singer
+number, in order. Levels are those of `umss.separate_comb`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import machine
 import numpy as np
-import numpy.typing as npt
-import soundfile
 import torch
 from gpu_tables import table
 
-from rlsv_fast.umss import (
-    mel_cepstral_distance_frames,
-    read_csv,
-    separate_comb,
-    si_sdr_frames,
-    spectral_snr_frames,
-)
+from rlsv_fast import umss
 
-PARTS = {"S": "nino_Soprano_{}05", "A": "nino_ContraAlt_{}07", "T": "nino_tenor{}-06-2"}
-PARTS["B"] = "nino_Bajos_{}04"
-SUPPLIED = "nino_dios_Sno_{0}05_Alt_{0}07_t{0}-06-2_Bos_{0}04"
+PARTS = ("S", "A", "T", "B")
 SINGERS = (1, 2, 3)
-RATE, EXCERPT, HOP_SECONDS = 16000, 64000, 0.016
-
-MEASURES = {
-    "si_sdr": si_sdr_frames,
-    "spectral_snr": spectral_snr_frames,
-    "mel_cepstral_distance": mel_cepstral_distance_frames,
-}
-
-Tracks = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+COMPUTE = ("SI-SDR_mask", "sp_SNR_mask", "mel_cep_dist_mask")
 
 
-def voices(data: Path, singer: int) -> torch.Tensor:
-    """One singer of each part, shape (4, N)."""
-    names = [pattern.format(singer) for pattern in PARTS.values()]
-    signals = [
-        soundfile.read(data / "audio_16kHz" / f"{name}.wav", dtype="float32")[0] for name in names
-    ]
-    length = min(map(len, signals))
-    return torch.from_numpy(np.stack([signal[:length] for signal in signals]))
+def unseparated(mixture: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
+    """The mixture for every voice."""
+    return mixture[:, None].expand(-1, f0.shape[1], -1)
 
 
-def supplied(data: Path, singer: int) -> Tracks:
-    """The published tracks of a mixture: frame i is used at the centre of its hop."""
-    (path,) = data.glob("*_4sources.npz")
-    with np.load(path) as tracks:
-        f0 = np.asarray(tracks[SUPPLIED.format(singer)], np.float64).T
-    return HOP_SECONDS * (np.arange(f0.shape[1]) + 0.5), f0
-
-
-Scores = dict[str, npt.NDArray[np.float64]]
-"""Of each measure, shape (4, seconds); NaN where the part is silent."""
-
-
-def excerpts(sources: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """Where each begins, in samples, and its sources."""
-    for start in range(EXCERPT, sources.shape[1] - EXCERPT + 1, EXCERPT):
-        excerpt = sources[:, start : start + EXCERPT]
-        yield start, excerpt / excerpt.sum(0).abs().max()
-
-
-def score(sources: torch.Tensor, tracks: Tracks | None, levels: str = "fitted") -> Scores:
-    """Scores of every excerpt of one mixture; without tracks, those of the mixture itself."""
-    rows: dict[str, list[torch.Tensor]] = {name: [] for name in MEASURES}
-    for start, targets in excerpts(sources):
-        estimates = mixture = targets.sum(0, keepdim=True)
-        if tracks is not None:
-            times, f0 = tracks
-            parts = separate_comb(mixture, RATE, times - start / RATE, f0, levels=levels)
-            estimates = torch.cat(list(parts), 2)[:, 0]
-        for name, measure in MEASURES.items():
-            rows[name].append(measure(estimates.expand_as(targets), targets, RATE))
-    return {name: torch.cat(values, 1).numpy() for name, values in rows.items()}
-
-
-def entry(tracks: str, levels: str, singer: int, scores: Scores) -> dict[str, Any]:
-    """One row of the table."""
-    si_sdr = scores["si_sdr"]
+def entry(
+    song: umss.Song,
+    singer: int,
+    tracks: str,
+    f0: Literal["mixture"] | dict[str, umss.F0Tracks],
+    levels: Literal["", "constant", "fitted"],
+) -> dict[str, Any]:
+    """One row of the table; without levels that of the mixture itself."""
+    result = umss.evaluate_separator(
+        umss.comb_separator(levels) if levels else unseparated,
+        [song],
+        compute=COMPUTE,
+        f0=f0,
+        singers=singer,
+        batch_size=1,
+    )
+    si_sdr = result.statistics("SI-SDR_mask")
     return {
         "tracks": tracks,
         "levels": levels,
         "singers": singer,
-        "seconds": int(np.isfinite(si_sdr).sum()),
-        "si_sdr": {
-            "mean": float(np.nanmean(si_sdr)),
-            "median": float(np.nanmedian(si_sdr)),
-            "std": float(np.nanstd(si_sdr)),
+        "seconds": si_sdr.count,
+        "si_sdr": {"mean": si_sdr.mean, "median": si_sdr.median, "std": si_sdr.std},
+        "by_part": {
+            part: result.statistics("SI-SDR_mask", voices=part.lower()).mean for part in PARTS
         },
-        "by_part": dict(zip(PARTS, np.nanmean(si_sdr, 1).tolist(), strict=True)),
-        **{name: float(np.nanmean(scores[name])) for name in MEASURES if name != "si_sdr"},
+        "spectral_snr": result.statistics("sp_SNR_mask").mean,
+        "mel_cepstral_distance": result.statistics("mel_cep_dist_mask").mean,
     }
 
 
@@ -180,17 +136,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--estimated", type=Path, nargs="*", default=[], metavar="F0.csv")
     options = parser.parse_args()
+    (song,) = umss.find_songs(options.data)
     rows = []
     for singer in SINGERS:
-        sources = voices(options.data, singer)
-        rows.append(entry("none: the mixture", "", singer, score(sources, None)))
-        kinds = {"supplied": supplied(options.data, singer)}
+        rows.append(entry(song, singer, "none: the mixture", "mixture", ""))
+        for levels in ("constant", "fitted"):
+            rows.append(entry(song, singer, "supplied", "mixture", levels))
         if singer <= len(options.estimated):
-            found = read_csv(options.estimated[singer - 1])
-            kinds["estimated"] = found.time, found.frequency.T
-        for kind, tracks in kinds.items():
+            found = {song.name: umss.read_csv(options.estimated[singer - 1])}
             for levels in ("constant", "fitted"):
-                rows.append(entry(kind, levels, singer, score(sources, tracks, levels)))
+                rows.append(entry(song, singer, "estimated", found, levels))
         print(markdown({"rows": rows, "machine": machine.facts()}), flush=True)
     rows += overall(rows)
     report = {"machine": machine.facts(), "rows": rows}

@@ -89,12 +89,13 @@ def summarize(segments: Sequence[Segment]) -> dict[str, dict[str, Statistics]]:
             for quantity, value in quantities.items():
                 columns.setdefault(method, {}).setdefault(quantity, []).append(value)
     return {
-        method: {quantity: _statistics(values) for quantity, values in quantities.items()}
+        method: {quantity: statistics(values) for quantity, values in quantities.items()}
         for method, quantities in columns.items()
     }
 
 
-def _statistics(values: Sequence[float]) -> Statistics:
+def statistics(values: Sequence[float]) -> Statistics:
+    """Statistics of values, those that are not finite left out."""
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
     if not len(finite):
@@ -136,14 +137,14 @@ def write_json(
             for method, quantities in evaluation.summary.items()
         },
     }
-    text = json.dumps(_plain(head), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(plain(head), indent=2, allow_nan=False, ensure_ascii=False)
     rows = [
-        json.dumps(_plain(asdict(segment)), allow_nan=False, ensure_ascii=False)
+        json.dumps(plain(asdict(segment)), allow_nan=False, ensure_ascii=False)
         for segment in (evaluation.segments if segments else ())
     ]
     # One line per segment: json.dumps would give each single value its own.
     text = text.removesuffix("\n}") + ',\n  "segments": [' + ",".join(f"\n    {r}" for r in rows)
-    _write_atomically(path, text + ("\n  ]\n}\n" if rows else "]\n}\n"))
+    write_atomically(path, text + ("\n  ]\n}\n" if rows else "]\n}\n"))
 
 
 def read_json(path: Path) -> Evaluation:
@@ -202,18 +203,19 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Dictionaries, lists and numbers that JSON can hold, to seven significant digits."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file, replacing an older one only once the new one is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,7 +1,22 @@
 """Separation of singing ensembles: f0 of every voice, synthesis, masks and measures."""
 
 from rlsv_fast.umss.assignment import VOICES, VoasCNN
-from rlsv_fast.umss.comb import HarmonicComb, on_grid, separate_comb, separate_in_blocks
+from rlsv_fast.umss.choirs import (
+    Singer,
+    Song,
+    find_songs,
+    read_f0,
+    read_mixture_f0,
+    read_singer,
+    split_songs,
+)
+from rlsv_fast.umss.comb import (
+    HarmonicComb,
+    comb_separator,
+    on_grid,
+    separate_comb,
+    separate_in_blocks,
+)
 from rlsv_fast.umss.decode import (
     BANDS,
     THRESHOLDS,
@@ -12,6 +27,16 @@ from rlsv_fast.umss.decode import (
     resample_tracks,
 )
 from rlsv_fast.umss.encoder import MixtureEncoder
+from rlsv_fast.umss.evaluation import (
+    COMPUTE,
+    EnsembleResult,
+    ExcerptScores,
+    evaluate,
+    evaluate_separator,
+    test_songs,
+    write_result,
+)
+from rlsv_fast.umss.excerpts import ChoirBatch, ExcerptStore, Place
 from rlsv_fast.umss.f0 import estimate_f0
 from rlsv_fast.umss.f0_metrics import melody_scores, multipitch_scores
 from rlsv_fast.umss.filters import filter_frames, impulse_response, roll_off_response
@@ -25,6 +50,18 @@ from rlsv_fast.umss.metrics import (
 )
 from rlsv_fast.umss.multif0 import LateDeep
 from rlsv_fast.umss.parameter_decoder import ParameterDecoder
+from rlsv_fast.umss.published import RESULTS, TEST_SETS, Published
+from rlsv_fast.umss.robustness import (
+    Perturbation,
+    RobustnessRow,
+    RobustnessTable,
+    mute_frames,
+    mute_voices,
+    published_perturbations,
+    robustness_table,
+    shift_f0,
+    transpose_f0,
+)
 from rlsv_fast.umss.separator import SourceFilterSeparator, Synthesis
 from rlsv_fast.umss.synthesis import (
     SourceFilterSynthesizer,
@@ -39,6 +76,11 @@ from rlsv_fast.umss.weights import F0Networks, default_weights, import_weights, 
 
 __all__ = [
     "BANDS",
+    "COMPUTE",
+    "ChoirBatch",
+    "EnsembleResult",
+    "ExcerptScores",
+    "ExcerptStore",
     "F0Networks",
     "F0Tracks",
     "F0UNet",
@@ -48,9 +90,18 @@ __all__ = [
     "LateDeep",
     "MixtureEncoder",
     "ParameterDecoder",
+    "Perturbation",
+    "Place",
+    "Published",
+    "RESULTS",
+    "RobustnessRow",
+    "RobustnessTable",
+    "Singer",
+    "Song",
     "SourceFilterSeparator",
     "SourceFilterSynthesizer",
     "Synthesis",
+    "TEST_SETS",
     "THRESHOLDS",
     "TrackingCosts",
     "VOICES",
@@ -58,11 +109,15 @@ __all__ = [
     "VoiceParameters",
     "assign_by_continuity",
     "band_masks",
+    "comb_separator",
     "decode_f0",
     "default_weights",
     "estimate_f0",
+    "evaluate",
+    "evaluate_separator",
     "exp_sigmoid",
     "filter_frames",
+    "find_songs",
     "frequencies",
     "held_pitch",
     "import_weights",
@@ -72,17 +127,29 @@ __all__ = [
     "mel_cepstral_distance_frames",
     "melody_scores",
     "multipitch_scores",
+    "mute_frames",
+    "mute_voices",
     "on_grid",
     "pitch_peaks",
+    "published_perturbations",
     "read_csv",
+    "read_f0",
+    "read_mixture_f0",
+    "read_singer",
     "resample",
     "resample_tracks",
+    "robustness_table",
     "roll_off_response",
     "separate_comb",
     "separate_in_blocks",
+    "shift_f0",
     "si_sdr_frames",
     "soft_mask_separation",
     "spectral_snr_frames",
+    "split_songs",
+    "test_songs",
     "track_voices",
+    "transpose_f0",
     "write_csv",
+    "write_result",
 ]

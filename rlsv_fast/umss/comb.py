@@ -226,3 +226,36 @@ def separate_comb(
         power=power,
         level_updates=updates,
     )
+
+
+def comb_separator(
+    levels: Levels = "fitted", *, sample_rate: int = 16000, hop: int = 256
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The untrained comb as a separator of excerpts.
+
+    Args:
+        levels: as in :func:`separate_comb`.
+        sample_rate: in Hz.
+        hop: samples from one frame of the f0 to the next; frame i is that of the centre of hop i.
+
+    Returns:
+        From a mixture (B, N) and f0 in Hz (B, V, T) to the voices (B, V, N).
+    """
+
+    def separate(mixture: Tensor, f0: Tensor) -> Tensor:
+        times = (np.arange(f0.shape[-1]) + 0.5) * hop / sample_rate
+        return torch.stack(
+            [
+                torch.cat(
+                    list(
+                        separate_comb(
+                            signal[None], sample_rate, times, f0_.cpu().numpy(), levels=levels
+                        )
+                    ),
+                    2,
+                )[:, 0]
+                for signal, f0_ in zip(mixture, f0, strict=True)
+            ]
+        )
+
+    return separate
