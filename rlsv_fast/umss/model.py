@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rlsv_fast import ops
-from rlsv_fast.training.optimisation import StepLosses
 from rlsv_fast.training.precision import autocast
+from rlsv_fast.training.step import StepLosses
 from rlsv_fast.umss.separator import SourceFilterSeparator
 from rlsv_fast.umss.settings import EnsembleConfig
 from rlsv_fast.umss.tracker import (

@@ -129,11 +129,15 @@ class SourceFilterSeparator(nn.Module):
         voices = f0.shape[1]
         f0 = resample_tracks(f0, -(-length // self.hop), convention=self.convention)
         parameters, roll_off = self.decoder(self.encoder(mixture), f0)
+        # under autocast the networks alone compute in half precision
+        parameters = VoiceParameters(*(x.to(mixture.dtype) for x in parameters))
+        roll_off = None if roll_off is None else roll_off.to(mixture.dtype)
         pitch, sounding = f0.flatten(0, 1), parameters
         if self.convention == "paper":
             amplitude = parameters.harmonic_amplitude.masked_fill(pitch <= 0, -torch.inf)
             pitch, sounding = held_pitch(pitch), parameters._replace(harmonic_amplitude=amplitude)
-        signals = self.synthesizer(pitch, sounding, roll_off=roll_off, generator=generator)
+        with torch.autocast(mixture.device.type, enabled=False):
+            signals = self.synthesizer(pitch, sounding, roll_off=roll_off, generator=generator)
         sources = signals[:, :length].reshape(items, voices, length)
         return Synthesis(sources.sum(1), sources, parameters)
 

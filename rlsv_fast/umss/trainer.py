@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,9 +24,9 @@ from rlsv_fast.training.run import enter_run, fit
 from rlsv_fast.training.step import Mark, StepLosses
 from rlsv_fast.umss.choirs import Song, split_songs
 from rlsv_fast.umss.excerpts import ChoirBatch, ExcerptStore, Place
+from rlsv_fast.umss.layers import evaluating
 from rlsv_fast.umss.model import EnsembleModel, EnsembleObjective, Known, build_model
 from rlsv_fast.umss.runs import start_from, write_best
-from rlsv_fast.umss.separator import evaluating
 from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
 
 logger = logging.getLogger(__name__)
@@ -382,38 +382,38 @@ def train_separator(
         )
     entered = enter_run(run, config, SCHEMA, resume=resume, locked=locked, processes=processes)
     with entered, computing_threads(config.training.threads):
+        data = config.data
         with processes.together():
-            stores = [
-                ExcerptStore(
-                    chosen,
-                    voices=config.data.voices,
-                    length=config.data.segment_length,
-                    sample_rate=config.data.sample_rate,
-                    singers=_numbers("singers" if not number else "validation_singers", singers),
-                    passes=config.data.passes or None,
-                    f0=config.data.f0,
-                    device=device,
-                )
-                for number, (chosen, singers) in enumerate(
-                    zip(
-                        choose_songs(songs, config),
-                        (config.data.singers, config.data.validation_singers),
-                        strict=True,
-                    )
-                )
-            ]
-        trainer = EnsembleTrainer(config, *stores, run, device=device, processes=processes)
+            training, validation = choose_songs(songs, config)
+            store = _excerpts(config, training, "singers", data.singers, device)
+            other = _excerpts(
+                config, validation, "validation_singers", data.validation_singers, device
+            )
+        trainer = EnsembleTrainer(config, store, other, run, device=device, processes=processes)
         fit(trainer, config, resume=resume, progress=progress, callback=callback, monitor=monitor)
         return trainer.model
 
 
-def _numbers(key: str, text: str) -> Any:
-    """Numbers of singers, or "all"."""
-    if text.strip() == "all":
-        return "all"
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(
-            f"data.{key} must be 'all' or numbers with commas, got {text!r}"
-        ) from error
+def _excerpts(
+    config: EnsembleConfig, songs: Sequence[Song], key: str, singers: str, device: torch.device
+) -> ExcerptStore:
+    """Excerpts of some singers, given as numbers or "all"."""
+    data = config.data
+    numbers: Literal["all"] | tuple[int, ...] = "all"
+    if singers.strip() != "all":
+        try:
+            numbers = tuple(int(part) for part in singers.split(","))
+        except ValueError as error:
+            raise InputError(
+                f"data.{key} must be 'all' or numbers, as in '1,2', got {singers!r}"
+            ) from error
+    return ExcerptStore(
+        songs,
+        voices=data.voices,
+        length=data.segment_length,
+        sample_rate=data.sample_rate,
+        singers=numbers,
+        passes=data.passes or None,
+        f0=data.f0,
+        device=device,
+    )
