@@ -316,8 +316,15 @@ def _folders(root: Path) -> dict[Path, list[Path]]:
 
 def _layout_of(files: Sequence[Path]) -> str:
     for layout, pattern in _NAMES.items():
-        if all(pattern.fullmatch(path.stem) for path in files):
+        others = [path for path in files if not pattern.fullmatch(path.stem)]
+        if not others:
             return layout
+        # names of stems may look like the first layout by chance, but hardly like these
+        if layout != "csd" and len(others) < len(files):
+            raise InputError(
+                f"{others[0]}: not a name of layout '{layout}', as others beside it are; move, "
+                "rename or remove it"
+            )
     return "folder"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -607,7 +607,7 @@ def _f0_scores(true: Tensor, found: Tensor, step: float, convention: Convention)
     return values
 
 
-def _chosen(song: Song, singers: Choice) -> tuple[int, ...] | Any:
+def _chosen(song: Song, singers: Choice) -> Literal["all"] | tuple[int, ...]:
     """The one number for the store, or all where every voice has one singer."""
     number = singers.get(song.name) if isinstance(singers, Mapping) else singers
     if number is None and all(len(found) == 1 for found in song.singers.values()):

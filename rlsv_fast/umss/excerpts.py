@@ -77,6 +77,7 @@ class ExcerptStore:
     Attributes:
         songs: those in use.
         skipped: names of those that have too few voices, are too short or silent.
+        frames: T, without the context.
 
     Raises:
         InputError: no song can be used, f0 is missing or too short, or a file is damaged.
@@ -326,6 +327,8 @@ class _Choir:
     def _on_grid(self, tracks: F0Tracks, samples: int, what: str) -> tuple[Tensor, int]:
         """Tracks (V, frames) within frames of 0 Hz, and until which sample they reach."""
         store = self._store
+        if not len(tracks.time):
+            raise InputError(f"{what}: holds no frames")
         step = store.hop / store.sample_rate
         centres = (np.arange(-(-samples // store.hop)) + 0.5) * step
         spacing = float(np.median(np.diff(tracks.time))) if len(tracks.time) > 1 else step

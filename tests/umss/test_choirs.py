@@ -123,6 +123,10 @@ def test_what_is_no_set_of_songs(tmp_path: Path) -> None:
     quartet(tmp_path / "c" / "two" / "same", seconds=0.1, f0=False)
     with pytest.raises(InputError, match="both hold song 'same'"):
         find_songs(tmp_path / "c")
+    quartet(tmp_path / "e", "1_BC001_part1_{}_1ch.wav", 0.1, f0=False)
+    stem(tmp_path / "e" / "s.wav", "s", 0.1, f0=False)
+    with pytest.raises(InputError, match=r"s\.wav: not a name of layout 'bcbq', as others"):
+        find_songs(tmp_path / "e")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "s.wav").write_bytes(b"no audio")
     with pytest.raises(InputError, match=r"s\.wav: cannot be read as audio"):

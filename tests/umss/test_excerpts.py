@@ -147,6 +147,11 @@ def test_given_tracks(tmp_path: Path) -> None:
     tracks = F0Tracks(times, np.tile(list(PITCHES.values()), (101, 1)), tuple("satb"))
     store = ExcerptStore(songs, length=N, f0={"song": tracks})
     assert store.gather(store.grid()).f0[0, :, 0].tolist() == list(PITCHES.values())
+    empty = F0Tracks(times[:0], tracks.frequency[:0], tracks.voices)
+    with pytest.raises(InputError, match="song 'song'.*: holds no frames"):
+        ExcerptStore(songs, length=N, f0={"song": empty})
+    with pytest.raises(InputError, match="tracks of 1 voices, expected 4"):
+        ExcerptStore(songs, length=N, f0={"song": F0Tracks(times, tracks.frequency[:, :1], ("s",))})
     with pytest.raises(InputError, match="tracks of the mixture of 4 voices are needed"):
         ExcerptStore(songs, length=N, f0={"another": tracks})
 
