@@ -31,6 +31,8 @@ _COMMANDS = {
     "umss import-weights": ("umss", "import_weights"),
     "umss f0": ("umss", "f0"),
     "umss separate": ("umss", "separate"),
+    "umss train": ("ensembles", "train"),
+    "umss evaluate": ("ensembles", "evaluate"),
 }
 
 EXPERIMENTS = (
@@ -358,3 +360,70 @@ def _add_umss(verbs: argparse._SubParsersAction[_Parser], common: _Parser, devic
     verb.add_argument(
         "--f0", type=Path, metavar="CSV", help="tracks to use instead of estimating them"
     )
+    _add_umss_runs(group, common, device)
+
+
+def _add_umss_runs(
+    group: argparse._SubParsersAction[_Parser], common: _Parser, device: _Parser
+) -> None:
+    songs = _Parser(add_help=False)
+    songs.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of songs, see docs/choirs.md",
+    )
+
+    verb = group.add_parser(
+        "train",
+        parents=[common, device, songs],
+        help="train a separator of ensembles",
+        description="Variants by name: umss, umss-supervised, sf-sf, sf-sft, sft-sft, w-up-1, "
+        "w-up-2, w-up-3, u-net, u-net-harmonics; those with built-in f0 need imported weights.",
+    )
+    verb.set_defaults(verb="umss train")
+    verb.add_argument("--preset", help="a variant (default: umss)")
+    verb.add_argument("-c", "--config", type=Path, metavar="FILE.toml", help="settings")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, such as data.singers=1,2; may be repeated",
+    )
+    verb.add_argument("--seed", type=int, help="of weights, excerpts and noise")
+    verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
+    verb.add_argument("--resume", action="store_true", help="continue the run in --out")
+
+    verb = group.add_parser(
+        "evaluate",
+        parents=[common, device, songs],
+        help="measure a trained separator, or without RUN the untrained comb, on songs",
+    )
+    verb.set_defaults(verb="umss evaluate")
+    verb.add_argument("run", type=Path, nargs="?", metavar="RUN")
+    verb.add_argument(
+        "--test-set",
+        choices=("CSD", "BCBQ", "cantoria"),
+        help="the published excerpts of a data set (default: all songs of the folder)",
+    )
+    verb.add_argument(
+        "--f0-from-mix",
+        action="store_true",
+        help="give it the f0 that was estimated from mixtures, not that of the singers",
+    )
+    verb.add_argument("--singer", type=int, metavar="N", help="which one of every voice")
+    verb.add_argument(
+        "--compute",
+        default="all_mask",
+        metavar="NAMES",
+        help="measures with commas: all, all_mask (default), all_no_mask, f0_infos, SI-SDR_mask, "
+        "sp_SNR_mask, sp_SI-SNR_mask, mel_cep_dist_mask, and these without _mask",
+    )
+    verb.add_argument(
+        "--robustness",
+        action="store_true",
+        help="SI-SDR with shifted, transposed and muted f0 instead",
+    )
+    verb.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: RUN/evaluation")

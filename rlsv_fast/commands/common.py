@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -139,6 +140,12 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def next_run(name: str) -> Path:
+    """The first folder below runs that is not there yet, by a name and a number."""
+    numbers = (Path("runs", f"{name}-{number}") for number in count(1))
+    return next(path for path in numbers if not path.exists())
 
 
 def must_be_new(path: Path, remedy: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rlsv_fast.commands.common import (
     chosen_device,
     commit,
     must_be_new,
+    next_run,
     prepared,
     progress_bar,
     say,
@@ -261,15 +261,10 @@ def _asked_run(options: Namespace) -> tuple[Config, Path, bool]:
         if (options.out / "config.toml").exists():
             training.check_resumable(options.out, config)
             return config, options.out, True
-    run = options.out or _next_run(preset or options.config.stem)
+    run = options.out or next_run(preset or options.config.stem)
     training.check_new_run(run)
     return config, run, False
 
 
 def _quiet_but_the_first(options: Namespace, processes: Processes) -> None:
     options.quiet = options.quiet or not processes.first
-
-
-def _next_run(name: str) -> Path:
-    numbers = (Path("runs", f"{name}-{number}") for number in count(1))
-    return next(path for path in numbers if not path.exists())

@@ -1,7 +1,12 @@
 """Training: settings, the loop, checkpoints and the log of a run."""
 
 from rlsv_fast.training.build import Losses, build_losses, build_model
-from rlsv_fast.training.checkpoint import load_run, load_run_and_step, load_run_config
+from rlsv_fast.training.checkpoint import (
+    load_run,
+    load_run_and_step,
+    load_run_config,
+    load_run_settings,
+)
 from rlsv_fast.training.checkpoint_files import read_checkpoint
 from rlsv_fast.training.config import (
     PRESETS,
@@ -49,6 +54,7 @@ __all__ = [
     "load_run",
     "load_run_and_step",
     "load_run_config",
+    "load_run_settings",
     "lock_run",
     "parse_override",
     "read_checkpoint",

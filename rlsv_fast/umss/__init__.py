@@ -48,6 +48,7 @@ from rlsv_fast.umss.metrics import (
     si_sdr_frames,
     spectral_snr_frames,
 )
+from rlsv_fast.umss.model import EnsembleModel, EnsembleObjective
 from rlsv_fast.umss.multif0 import LateDeep
 from rlsv_fast.umss.parameter_decoder import ParameterDecoder
 from rlsv_fast.umss.published import RESULTS, TEST_SETS, Published
@@ -62,30 +63,43 @@ from rlsv_fast.umss.robustness import (
     shift_f0,
     transpose_f0,
 )
+from rlsv_fast.umss.runs import load_separator
 from rlsv_fast.umss.separator import SourceFilterSeparator, Synthesis
+from rlsv_fast.umss.settings import EnsembleConfig
 from rlsv_fast.umss.synthesis import (
     SourceFilterSynthesizer,
     VoiceParameters,
     exp_sigmoid,
     line_spectral_frequencies,
 )
+from rlsv_fast.umss.tracker import F0Tracker, TrackedVoices
 from rlsv_fast.umss.tracking import TrackingCosts, track_voices
 from rlsv_fast.umss.tracks import F0Tracks, read_csv, write_csv
+from rlsv_fast.umss.trainer import EnsembleTrainer, choose_songs, train_separator
 from rlsv_fast.umss.unet import F0UNet
 from rlsv_fast.umss.weights import F0Networks, default_weights, import_weights, load_networks
 
 __all__ = [
     "BANDS",
     "COMPUTE",
+    "HCQT",
+    "RESULTS",
+    "TEST_SETS",
+    "THRESHOLDS",
+    "VOICES",
     "ChoirBatch",
+    "EnsembleConfig",
+    "EnsembleModel",
+    "EnsembleObjective",
     "EnsembleResult",
+    "EnsembleTrainer",
     "ExcerptScores",
     "ExcerptStore",
     "F0Networks",
+    "F0Tracker",
     "F0Tracks",
     "F0UNet",
     "Features",
-    "HCQT",
     "HarmonicComb",
     "LateDeep",
     "MixtureEncoder",
@@ -93,7 +107,6 @@ __all__ = [
     "Perturbation",
     "Place",
     "Published",
-    "RESULTS",
     "RobustnessRow",
     "RobustnessTable",
     "Singer",
@@ -101,14 +114,13 @@ __all__ = [
     "SourceFilterSeparator",
     "SourceFilterSynthesizer",
     "Synthesis",
-    "TEST_SETS",
-    "THRESHOLDS",
+    "TrackedVoices",
     "TrackingCosts",
-    "VOICES",
     "VoasCNN",
     "VoiceParameters",
     "assign_by_continuity",
     "band_masks",
+    "choose_songs",
     "comb_separator",
     "decode_f0",
     "default_weights",
@@ -124,6 +136,7 @@ __all__ = [
     "impulse_response",
     "line_spectral_frequencies",
     "load_networks",
+    "load_separator",
     "mel_cepstral_distance_frames",
     "melody_scores",
     "multipitch_scores",
@@ -148,8 +161,11 @@ __all__ = [
     "spectral_snr_frames",
     "split_songs",
     "test_songs",
+    "test_songs",
     "track_voices",
+    "train_separator",
     "transpose_f0",
     "write_csv",
+    "write_result",
     "write_result",
 ]

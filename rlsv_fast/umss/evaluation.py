@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -501,11 +501,16 @@ def test_songs(data: Path | str, test_set: TestSet | None = None) -> list[Song]:
 test_songs.__test__ = False  # type: ignore[attr-defined]
 
 
-def write_result(result: EnsembleResult, folder: Path) -> None:
-    """Write ``evaluation.json`` and ``evaluation.md``, each whole or not at all."""
+class _Table(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+    def markdown(self) -> str: ...
+
+
+def write_result(result: _Table, folder: Path, name: str = "evaluation") -> None:
+    """Write ``name.json`` and ``name.md``, each whole or not at all."""
     text = json.dumps(result.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(folder / "evaluation.json", text + "\n")
-    write_atomically(folder / "evaluation.md", result.markdown())
+    write_atomically(folder / f"{name}.json", text + "\n")
+    write_atomically(folder / f"{name}.md", result.markdown())
 
 
 def _wanted(op: str, compute: Iterable[str], direct: bool, tracks: bool) -> tuple[str, ...]:

@@ -1,0 +1,176 @@
+"""The commands on trained separators of ensembles: train and evaluate."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlsv_fast import training, umss
+from rlsv_fast.commands.common import chosen_device, must_be_new, next_run, progress_bar, say
+from rlsv_fast.errors import InputError, printable
+from rlsv_fast.processes import joined
+from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
+
+
+def train(options: Namespace) -> None:
+    """Train a separator, or continue to; under torchrun in all its processes together."""
+    with joined() as processes, ExitStack() as stack:
+        options.quiet = options.quiet or not processes.first
+        with processes.together():
+            device = chosen_device(options.device, processes)
+
+        def enter() -> tuple[EnsembleConfig, Path, bool]:
+            config, run, resume = _asked_run(options)
+            stack.enter_context(training.lock_run(run))
+            return config, run, resume
+
+        config, run, resume = processes.from_first(enter)
+        with processes.together():
+            songs = umss.find_songs(options.root)
+        if device.type == "cpu":
+            training.keep_freed_memory()
+        try:
+            umss.train_separator(
+                config,
+                songs,
+                run,
+                device=device,
+                resume=resume,
+                locked=True,
+                progress=not options.quiet,
+                callback=_announcer(options, run),
+                processes=processes,
+            )
+        except training.Interrupted as stop:
+            stop.args = (
+                f"{stop}, checkpoint saved in {run}; continue with umss train --resume --out {run}",
+            )
+            raise
+    say(options, f"trained: rlsv-fast umss evaluate {run} --root DIR")
+
+
+def evaluate(options: Namespace) -> None:
+    """Evaluate a run, or the untrained comb, on songs; prints the table and writes both files."""
+    out = options.out or (Path("evaluation") if options.run is None else options.run / "evaluation")
+    name = "robustness" if options.robustness else "evaluation"
+    for ending in ("json", "md"):
+        must_be_new(out / f"{name}.{ending}", "choose another --out or remove it")
+    device = chosen_device(options.device)
+    choice: dict[str, Any] = {"device": device, "compute": options.compute.split(",")}
+    if options.singer is not None:
+        choice["singers"] = options.singer
+    if options.run is None:
+        separate = umss.comb_separator()
+        choice["label"] = "untrained comb"
+    else:
+        config, model = umss.load_separator(options.run, device)
+        choice |= {
+            "voices": config.data.voices,
+            "length": config.data.segment_length,
+            "sample_rate": config.data.sample_rate,
+            "label": options.run.resolve().name,
+        }
+        choice |= _abilities(model)
+
+        def separate(mixture: Tensor, f0: Tensor) -> Tensor:
+            return model.separate(mixture, None if model.tracker is not None else f0)
+
+    source: Any = "mixture" if options.f0_from_mix else "singers"
+    songs = umss.test_songs(options.root, options.test_set)
+    if options.robustness:
+        with progress_bar(options, 1, "test") as move:
+            table = umss.robustness_table(
+                separate,
+                songs,
+                f0=source,
+                progress=move,
+                **{key: value for key, value in choice.items() if key in _OF_ROBUSTNESS},
+            )
+        umss.write_result(table, out, name)
+        _print(table.markdown())
+        return
+    if options.test_set == "BCBQ":
+        choice["first"] = 0
+    with progress_bar(options, len(songs), "song") as move:
+        result = umss.evaluate_separator(separate, songs, f0=source, progress=move, **choice)
+    result.settings["test_set"] = options.test_set
+    umss.write_result(result, out, name)
+    _print(result.markdown())
+    say(options, f"written: {out}")
+
+
+def _print(table: str) -> None:
+    for line in table.splitlines():
+        print(printable(line))
+
+
+_OF_ROBUSTNESS = ("singers", "voices", "length", "sample_rate", "device")
+
+
+def _abilities(model: umss.EnsembleModel) -> dict[str, Any]:
+    """What can be measured of a model besides what it separates."""
+    found: dict[str, Any] = {}
+    separator, tracker = model.separator, model.tracker
+    if isinstance(separator, umss.SourceFilterSeparator):
+
+        @torch.no_grad()
+        def synthesise(mixture: Tensor, f0: Tensor) -> Tensor:
+            if tracker is not None:
+                f0 = tracker(mixture).f0
+            sources: Tensor = separator(mixture, f0).sources
+            return sources
+
+        found["synthesise"] = synthesise
+    if tracker is not None:
+
+        @torch.no_grad()
+        def track(mixture: Tensor) -> Tensor:
+            heard: umss.TrackedVoices = tracker(mixture)
+            return heard.f0
+
+        found["track"] = track
+    return found
+
+
+def _announcer(options: Namespace, run: Path) -> Any:
+    def announce(record: dict[str, Any]) -> None:
+        if record["kind"] == "start":
+            say(
+                options,
+                f"training in {run}: {record['parameters'] / 1e6:.2f} M parameters, "
+                f"{record['voice_segments']} excerpts an epoch of {len(record['songs'])} songs, "
+                f"{record['step']} of {record['steps']} steps done, on {record['device']} in "
+                f"{record['precision']}",
+            )
+        elif record["kind"] == "epoch" and "validation" in record:
+            speed = training.describe_throughput(record["throughput"])
+            say(
+                options,
+                f"epoch {record['epoch'] + 1}: loss {record['reconstruction']:.3f}, validation "
+                f"{record['validation']:.3f}, best {record['best']:.3f}; {speed}",
+            )
+
+    return announce
+
+
+def _asked_run(options: Namespace) -> tuple[EnsembleConfig, Path, bool]:
+    """Settings and folder of the run to be trained, and whether it is to be continued."""
+    overrides = list(options.set)
+    if options.seed is not None:
+        overrides.append(f"training.seed={options.seed}")
+    if options.resume:
+        if options.preset or options.config or not options.out:
+            raise InputError("--resume needs --out RUN and takes the settings of that run")
+        training.load_run_settings(options.out, SCHEMA)
+        config = SCHEMA.resolve(file=options.out / "config.toml", overrides=overrides)
+        return config, options.out, True
+    preset = options.preset or (None if options.config else "umss")
+    config = SCHEMA.resolve(preset, options.config, overrides)
+    run = options.out or next_run(preset or options.config.stem)
+    training.check_new_run(run)
+    return config, run, False
