@@ -118,6 +118,8 @@ class EnsembleTrainingConfig:
         precision: "float32"; "tf32" or "bfloat16" for the networks, as for representations. What is
             synthesised and its spectra are float32 in each.
         read_every: losses are fetched from the device after so many steps; 0 chooses.
+        cuda_graph: record the whole step once and replay it. "auto" does so on CUDA where the f0 is
+            known before the step and nothing is dropped at random; the run's log says which.
         threads: of the CPU; 0 takes torch's own.
     """
 
@@ -136,6 +138,7 @@ class EnsembleTrainingConfig:
     max_skipped: int = _between(20, 0, 10**9)
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     read_every: int = _between(0, 0, 10**5)
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
     threads: int = _between(0, 0, 1024)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.arithmetic import computing_threads
+from rlsv_fast.training.graph import Recorder
 from rlsv_fast.training.loop import Callback, Loop, Record, reading_interval
 from rlsv_fast.training.optimisation import Optimisation
 from rlsv_fast.training.position import Position
@@ -28,6 +29,7 @@ from rlsv_fast.umss.layers import evaluating
 from rlsv_fast.umss.model import EnsembleModel, EnsembleObjective, Known, build_model
 from rlsv_fast.umss.runs import start_from, write_best
 from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
+from rlsv_fast.umss.unet import F0UNet
 
 logger = logging.getLogger(__name__)
 
@@ -79,46 +81,113 @@ class EnsembleUpdate(Optimisation):
             seed=training.seed,
             precision=training.precision,
         )
-        # on the CPU: each step's number is known without waiting for the device
-        self.noise = torch.Generator().manual_seed(training.seed)
+        self.seed = training.seed
+        self.steps = 0
+        """Made so far; the trainer says where it begins."""
+        self.vary(0)
+        if device.type == "cuda":  # a replayed graph finds it there
+            for group in self.optimizer.param_groups:
+                group["lr"] = torch.tensor(training.learning_rate, device=device)
         self.objective = EnsembleObjective(self.model, config)
         self._shared: torch.nn.Module = self.objective
         if processes.several:
             # normalisations of the U-Net see a process's own rows, as those of torch do
             self._shared = DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
-        self._rank = processes.rank
+
+    def vary(self, step: int) -> None:
+        """Give each process noise of its own, from some step on."""
+        if self.processes.rank or step:
+            self.noise.manual_seed(self.seed + step * self.processes.size + self.processes.rank)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """From the next step on."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def losses_of(self, batch: tuple[Any, ...], mark: Mark | None) -> tuple[StepLosses, str]:
         """The losses, and the part of the step in which their derivation ends."""
         mixture, sources, known = batch
         if mark is not None:
             mark("data")
-        seed = int(torch.randint(1 << 62, (), generator=self.noise)) + self._rank
-        generator = torch.Generator(self.device).manual_seed(seed)
-        with _dropping(seed, self.device) if self._drops else nullcontext():
-            losses: StepLosses = self._shared(mixture, sources, known, generator)
+        self.steps += 1
+        with _dropping(self) if self.drops else nullcontext():
+            losses: StepLosses = self._shared(mixture, sources, known, self.noise)
         if mark is not None:
             mark("forward")
         return losses, "backward"
 
     @property
-    def _drops(self) -> bool:
-        return any(isinstance(part, torch.nn.Dropout2d) for part in self.model.modules())
+    def drops(self) -> bool:
+        """Whether parts of the model are dropped at random."""
+        return isinstance(self.model.separator, F0UNet)
 
 
-def _dropping(seed: int, device: torch.device) -> Any:
+@contextmanager
+def _dropping(update: EnsembleUpdate) -> Iterator[None]:
     """Give dropout, which knows no generator, random numbers of this step alone."""
-    context = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    device, size = update.device, update.processes.size
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(update.seed + update.steps * size + update.processes.rank)
+        yield
 
-    class Seeded:
-        def __enter__(self) -> None:
-            context.__enter__()
-            torch.manual_seed(seed)
 
-        def __exit__(self, *details: Any) -> None:
-            context.__exit__(*details)
+class GraphedUpdate:
+    """The step as a CUDA graph, on batches that are copied to where it looks for them.
 
-    return Seeded()
+    Args:
+        update: the step.
+    """
+
+    def __init__(self, update: EnsembleUpdate) -> None:
+        self._update = update
+        self._slots: tuple[Tensor, Tensor, Known] | None = None
+        self._runner = Recorder(self._body, update.noise)
+
+    def __call__(self, mixture: Tensor, sources: Tensor, known: Known, mark: Mark) -> None:
+        """Make the next step."""
+        if self._slots is None:
+            kept = Known(*(None if x is None else x.clone() for x in known))
+            self._slots = (mixture.clone(), sources.clone(), kept)
+        else:
+            slots = (self._slots[0], self._slots[1], *self._slots[2])
+            for slot, new in zip(slots, (mixture, sources, *known), strict=True):
+                if slot is not None and new is not None:
+                    slot.copy_(new)
+        self._runner(mark)
+
+    def _body(self, mark: Mark | None) -> None:
+        assert self._slots is not None
+        self._update(*self._slots, mark=mark)
+
+
+def graph_obstacle(
+    config: EnsembleConfig, device: torch.device, processes: Processes = ALONE
+) -> str | None:
+    """Why the steps of a run are not replayed from a graph; None if they are.
+
+    Raises:
+        InputError: they cannot be, although the settings demand it.
+    """
+    model, asked = config.model, config.training.cuda_graph
+    if asked == "off":
+        return "switched off"
+    reason = None
+    if device.type != "cuda":
+        reason = f"this run is on {device}, not on CUDA"
+    elif processes.several:
+        reason = "several processes share a step"
+    elif model.kind == "u-net":
+        reason = "the U-Net drops parts at random"
+    elif "trained" in (model.multif0, model.assignment):
+        reason = "the f0 networks are trained"
+    elif model.f0 == "estimated" and model.reference == "batch":
+        reason = "the f0 networks see whole batches"
+    if reason and asked == "on":
+        raise InputError(f"training.cuda_graph = 'on' cannot be: {reason}; choose 'auto' or 'off'")
+    return reason
 
 
 class KnownF0:
@@ -210,9 +279,11 @@ class EnsembleTrainer(Loop):
         self.store = store
         self.validation = validation
         training = config.training
+        self._obstacle = graph_obstacle(config, device, processes)
         interval = reading_interval(training, device)
         self.update = EnsembleUpdate(config, device, interval, processes)
         self.model = self.update.model
+        self._graphed = None if self._obstacle else GraphedUpdate(self.update)
         self._known = KnownF0(self.model, config)
         super().__init__(
             config,
@@ -231,10 +302,20 @@ class EnsembleTrainer(Loop):
         """Make the steps that are left of this epoch, and yield what each brought to be logged."""
         training = self.config.training
         decays = self.position.epoch // training.decay_every
-        for group in self.update.optimizer.param_groups:
-            group["lr"] = training.learning_rate * training.decay**decays
+        self.update.set_learning_rate(training.learning_rate * training.decay**decays)
+        self.update.steps = self.position.step
         for batch in self.throughput.waited(self._epoch()):
-            yield self.step(*batch)
+            if self._graphed is None:
+                yield self.step(*batch)
+            else:
+                self._graphed(*batch, self.throughput.mark)
+                yield self.issued()
+
+    def restore(self, *, changeable: Collection[str] = ()) -> None:
+        """Continue from the newest checkpoint of the run folder that is whole."""
+        super().restore(changeable=changeable)
+        if self.processes.rank:  # the state saved is that of process 0
+            self.update.vary(self.position.step)
 
     def stopped_early(self) -> bool:
         """Whether the validation loss has not become better for so long."""
@@ -249,6 +330,7 @@ class EnsembleTrainer(Loop):
     def start_record(self) -> Record:
         """What is logged of such a run alone."""
         return {
+            "cuda_graph": f"no: {self._obstacle}" if self._obstacle else "yes",
             "songs": [song.name for song in self.store.songs],
             "skipped_songs": self.store.skipped,
             "validation_excerpts": len(self.validation),
