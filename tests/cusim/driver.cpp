@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "cuda/all_pole.h"
+#include "cuda/decode_f0.h"
 #include "cuda/frame_convolution.h"
 #include "cuda/frame_distance.h"
 #include "cuda/grid.h"
@@ -232,6 +233,28 @@ void drive_harmonic_bank(Results& results) {
 }
 
 template <typename T>
+void drive_decode_f0(Results& results) {
+  const F0Thresholds thresholds{{0.5, -1.0, 0.9}};
+  for (const F0Shape& shape : {F0Shape{2, 3, 37, 35}, F0Shape{1, 3, 5, 33}})
+    for (const F0Method method :
+         {kReconstruction, kReconstructionAsCoded, kSoft, kSte, kSigmoid, kThreshold, kAmplitude}) {
+      const int64_t tracks = shape.batch * shape.voices * shape.frames;
+      const auto salience = random<T>(tracks * shape.bins), grad = random<T>(tracks);
+      auto f0 = room<T>(tracks), slope = room<T>(tracks),
+           moved = room<T>(method == kSoft ? tracks : 0), gradient = room<T>(tracks * shape.bins);
+      std::vector<int32_t> bin(tracks);
+      results.expect(decode_f0_forward(salience.data(), shape, method, thresholds,
+                                       F0Grid{32.7, 60.0}, f0.data(), bin.data(), slope.data(),
+                                       moved.data(), nullptr));
+      results.add(f0, bin, slope, moved);
+      if (method < kSoft || method == kAmplitude) continue;
+      results.expect(decode_f0_backward(grad.data(), bin.data(), slope.data(), moved.data(), shape,
+                                        method, gradient.data(), nullptr));
+      results.add(gradient);
+    }
+}
+
+template <typename T>
 void drive_spectral_loss(Results& results) {
   for (const int64_t bins : {37, 2100}) {
     const Chunks rows = cut_rows(2, bins);
@@ -370,6 +393,7 @@ int main() {
   DRIVE(neg_snr);
   DRIVE(si_sdr);
   DRIVE(harmonic_bank);
+  DRIVE(decode_f0);
   DRIVE(spectral_loss);
   DRIVE(sinkhorn);
 }
