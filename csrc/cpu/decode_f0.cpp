@@ -141,15 +141,14 @@ RLSV_INLINE void load_places(const int32_t* from, Mask<double>& to) {
   to = __builtin_convertvector(half, Mask<double>);
 }
 
-// One bin of all frames of a voice.
-template <typename T>
-RLSV_INLINE void gradient_of_row(const T* upstream, const int32_t* largest, const T* factor,
-                                 const T* average, int64_t frames, int64_t bin, int64_t method,
-                                 T* result) {
-  const Place<T> reach = method == kSoft ? kSoftReach : 0;
+// One bin of all frames of a voice; kThreshold stands for all whose gradient is one bin's.
+template <F0Method method, typename T>
+void gradient_of_row(const T* upstream, const int32_t* largest, const T* factor, const T* average,
+                     int64_t frames, int64_t bin, T* result) {
+  constexpr Place<T> kReach = method == kSoft ? kSoftReach : 0;
   const auto one = [&](int64_t t) {
     const int64_t away = bin - largest[t];
-    if (largest[t] < 0 || away < -reach || away > reach) return T(0);
+    if (largest[t] < 0 || away < -kReach || away > kReach) return T(0);
     const T flow = upstream[t] * factor[t];
     if (method == kSoft) return flow * (T(away) - average[t]);
     return method == kSte ? std::min(std::max(flow, T(-kSteMost)), T(kSteMost)) : flow;
@@ -172,8 +171,8 @@ RLSV_INLINE void gradient_of_row(const T* upstream, const int32_t* largest, cons
       load(average + at, mean);
       flow *= __builtin_convertvector(away, Vec<T>) - mean;
       Mask<T> outside = place < 0;
-      outside |= away < -reach;
-      outside |= away > reach;
+      outside |= away < -kReach;
+      outside |= away > kReach;
       store<T>(outside ? Vec<T>{} : flow, result + at);
     } else {
       if (method == kSte) {
@@ -183,6 +182,16 @@ RLSV_INLINE void gradient_of_row(const T* upstream, const int32_t* largest, cons
       store<T>(away == 0 ? flow : Vec<T>{}, result + at);
     }
   }
+}
+
+template <typename T>
+void gradient_of_row(int64_t method, const T* upstream, const int32_t* largest, const T* factor,
+                     const T* average, int64_t frames, int64_t bin, T* result) {
+  if (method == kSoft)
+    return gradient_of_row<kSoft>(upstream, largest, factor, average, frames, bin, result);
+  if (method == kSte)
+    return gradient_of_row<kSte>(upstream, largest, factor, average, frames, bin, result);
+  gradient_of_row<kThreshold>(upstream, largest, factor, average, frames, bin, result);
 }
 
 Tensor decode_f0_backward(const Tensor& grad, const Tensor& bin, const Tensor& slope,
@@ -198,8 +207,8 @@ Tensor decode_f0_backward(const Tensor& grad, const Tensor& bin, const Tensor& s
     parallel(batch * voices * bins, frames / kLanes<T> + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t at = i / bins * frames;
-        gradient_of_row(upstream + at, largest + at, factor + at,
-                        method == kSoft ? average + at : nullptr, frames, i % bins, method,
+        gradient_of_row(method, upstream + at, largest + at, factor + at,
+                        method == kSoft ? average + at : nullptr, frames, i % bins,
                         out + i * frames);
       }
     });

@@ -110,7 +110,8 @@ def decode_f0(
         Hz, shape (B, V, T), 0 where unvoiced. It has no gradient for ``"amplitude"``.
 
     Raises:
-        TypeError: salience is not a floating tensor, or a number is not one.
+        TypeError: salience is not a floating tensor, thresholds are no sequence, or a number is
+            not one.
         ValueError: another shape, another number of thresholds, a threshold that is NaN, a
             frequency that is not positive and finite, or no such method.
 
@@ -125,6 +126,10 @@ def decode_f0(
         raise ValueError(f"{_OP}: salience must have at least one bin, got {tuple(salience.shape)}")
     if voices > _MOST_VOICES:
         raise ValueError(f"{_OP}: salience must have at most {_MOST_VOICES} voices, got {voices}")
+    if not isinstance(thresholds, Sequence) or isinstance(thresholds, str):
+        raise TypeError(
+            f"{_OP}: thresholds must be a sequence of numbers, got {type(thresholds).__name__}"
+        )
     if len(thresholds) != voices:
         raise ValueError(
             f"{_OP}: thresholds must be one for each of {voices} voices, got {len(thresholds)}"

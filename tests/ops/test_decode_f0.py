@@ -152,6 +152,8 @@ def test_bad_input() -> None:
         ops.decode_f0(salience, (0.1,) * 3, **GRID)
     with pytest.raises(ValueError, match="thresholds must not be NaN"):
         ops.decode_f0(salience, (0.1, math.nan), **GRID)
+    with pytest.raises(TypeError, match="thresholds must be a sequence of numbers, got float"):
+        ops.decode_f0(salience, 0.1, **GRID)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="thresholds must be a number, got str"):
         ops.decode_f0(salience, (0.1, "0.1"), **GRID)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="lowest must be positive and finite, got -1"):
