@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "cuda/all_pole_grid.h"
+#include "cuda/decode_f0_grid.h"
 #include "cuda/frame_convolution_grid.h"
 #include "cuda/harmonic_bank_grid.h"
 #include "simd_level.h"
@@ -82,6 +83,8 @@ void define_grids(py::module_ module) {
   module.def("all_pole_sum_grid", &all_pole_sum_grid);
   module.def("all_pole_lag_grid", &all_pole_lag_grid);
   module.def("lsf_to_lpc_grid", &lsf_to_lpc_grid);
+
+  module.def("decode_f0_grid", &decode_f0_grid);
 
   py::class_<VariationShape>(module, "VariationShape")
       .def_readonly("tiles", &VariationShape::tiles)

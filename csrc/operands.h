@@ -2,8 +2,11 @@
 // line, with the readable messages, is Python's (rlsv_fast/ops).
 #pragma once
 
+#include <vector>
+
 #include "all_pole_rules.h"
 #include "check.h"
+#include "decode_f0_rules.h"
 #include "frame_convolution_rules.h"
 #include "frame_distance_rules.h"
 #include "harmonic_bank_rules.h"
@@ -268,6 +271,42 @@ inline void check_harmonic_bank_backward(const Tensor& grad, const Tensor& grad_
   STD_TORCH_CHECK(grad.size(0) == f0.size(0) && grad.size(1) == f0.size(1) * hop, op,
                   ": grad must have shape (B, T hop)");
   STD_TORCH_CHECK(grad_phase.size(0) == f0.size(0), op, ": grad_phase must have shape (B,)");
+}
+
+// decode_f0
+
+inline void check_decode_f0(const Tensor& salience, const std::vector<double>& thresholds,
+                            int64_t method, int64_t bins_per_octave) {
+  const char* op = "decode_f0";
+  check_input(salience, 4, op, "salience");
+  STD_TORCH_CHECK(salience.size(2) >= 1 && salience.size(2) <= kMostBins, op,
+                  ": salience must have at least one bin");
+  STD_TORCH_CHECK(salience.size(1) <= kMostVoices, op, ": more than ", kMostVoices, " voices");
+  STD_TORCH_CHECK(int64_t(thresholds.size()) == salience.size(1), op,
+                  ": thresholds must be one for each voice");
+  STD_TORCH_CHECK(method >= kReconstruction && method <= kAmplitude, op, ": unknown method");
+  STD_TORCH_CHECK(bins_per_octave >= 1, op, ": bins_per_octave must be positive");
+}
+
+// Of methods whose gradient is not the same for all bins.
+inline void check_decode_f0_backward(const Tensor& grad, const Tensor& bin, const Tensor& slope,
+                                     const Tensor& moved, int64_t bins, int64_t method) {
+  const char* op = "decode_f0";
+  check_input(grad, 3, op, "grad");
+  check_same_device(grad, bin, op, "bin");
+  STD_TORCH_CHECK(bin.scalar_type() == ScalarType::Int, op, ": bin must be int32");
+  STD_TORCH_CHECK(method >= kSoft && method <= kThreshold, op, ": this method needs no kernel");
+  STD_TORCH_CHECK(bins >= 1 && bins <= kMostBins, op, ": bins must be positive");
+  check_same_type(grad, slope, op, "slope");
+  check_same_type(grad, moved, op, "moved");
+  for (const Tensor& saved : {bin, slope, moved}) {
+    check_input(saved, 3, op, "bin, slope and moved");
+    STD_TORCH_CHECK(saved.size(0) == grad.size(0) && saved.size(1) == grad.size(1), op,
+                    ": bin, slope and moved must come from the forward");
+  }
+  STD_TORCH_CHECK(bin.size(2) == grad.size(2) && slope.size(2) == grad.size(2) &&
+                      moved.size(2) == (method == kSoft ? grad.size(2) : 0),
+                  op, ": bin, slope and moved must come from the forward");
 }
 
 // spectral_loss

@@ -62,6 +62,13 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
       "-> (Tensor, Tensor, Tensor)");
 
   m.def(
+      "_decode_f0_forward(Tensor salience, float[] thresholds, int method, float lowest, "
+      "int bins_per_octave) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "_decode_f0_backward(Tensor grad, Tensor bin, Tensor slope, Tensor moved, int bins, "
+      "int method) -> Tensor");
+
+  m.def(
       "_spectral_loss_forward(Tensor estimate, Tensor target, float magnitude_weight, "
       "float log_magnitude_weight, bool want_estimate, bool want_target) "
       "-> (Tensor, Tensor, Tensor)");

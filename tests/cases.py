@@ -57,6 +57,14 @@ def _representation(batch: int, components: int, frames: int) -> Inputs:
     return lambda: (_uniform(batch, components, frames),)
 
 
+GRID = {"lowest": 32.7, "bins_per_octave": 60}
+SMALL = {"small": True}
+
+
+def _salience(*shape: int) -> Inputs:
+    return lambda: (_uniform(*shape),)
+
+
 def _normals(*shapes: tuple[int, ...]) -> Inputs:
     return lambda: tuple(_normal(*shape) for shape in shapes)
 
@@ -738,6 +746,46 @@ CASES: list[Case] = [
                     ),
                     "small": True,
                 },
+            ),
+        )
+    ),
+    *(
+        Case("decode_f0", name, make, {**GRID, "thresholds": thresholds, **options}, **more)
+        for name, make, thresholds, options, more in (
+            ("soft", _salience(2, 3, 12, 5), (0.9, 0.95, 0.0), {"method": "soft"}, SMALL),
+            ("typical", _salience(2, 4, 360, 37), (0.995,) * 4, {}, {}),
+            ("code", _salience(2, 4, 360, 37), (0.995,) * 4, {"convention": "code"}, {}),
+            ("typical-soft", _salience(2, 4, 360, 70), (0.995,) * 4, {"method": "soft"}, {}),
+            ("long-soft", _salience(1, 1, 3, 1300), (0.5,), {"method": "soft"}, {}),
+            ("ste", _salience(2, 3, 23, 33), (0.9, 0.95, 0.0), {"method": "ste"}, {}),
+            ("threshold", _salience(2, 2, 9, 5), (0.7, 0.9), {"method": "threshold"}, SMALL),
+            (  # where the sigmoid is neither 0 nor 1
+                "sigmoid",
+                lambda: (0.5 + 0.004 * _uniform(2, 2, 9, 5),),
+                (0.502, 0.503),
+                {"method": "sigmoid"},
+                SMALL,
+            ),
+            ("negative-soft", _normals((2, 2, 11, 4)), (-1.0, 1.0), {"method": "soft"}, {}),
+            ("one-bin", _salience(2, 2, 1, 3), (0.0, 0.0), {"method": "soft"}, SMALL),
+            ("two-bins", _salience(2, 1, 2, 19), (0.0,), {"method": "soft"}, SMALL),
+            ("one-frame", _salience(3, 1, 20, 1), (0.0,), {"method": "soft"}, SMALL),
+            ("no-items", _salience(0, 2, 9, 3), (0.1, 0.2), {"method": "soft"}, {}),
+            ("no-voices", _salience(2, 0, 9, 3), (), {"method": "ste"}, {}),
+            ("no-frames", _salience(2, 1, 9, 0), (0.1,), {"method": "soft"}, {}),
+            (
+                "strided",
+                lambda: (_uniform(4, 10, 2, 3),),
+                (0.3, 0.8),
+                {"method": "soft"},
+                {"view": lambda leaf: (leaf.permute(3, 2, 1, 0)[..., ::2],), "small": True},
+            ),
+            (
+                "expanded",
+                lambda: (_uniform(2, 1, 10, 1),),
+                (0.3, 0.8),
+                {"method": "threshold"},
+                {"view": lambda leaf: (leaf.expand(2, 2, 10, 4),), "small": True},
             ),
         )
     ),

@@ -169,6 +169,14 @@ def test_line_frequencies_fit_into_any_shared_memory() -> None:
         assert one.shared >= 8 * one.threads * 2 * (divide_up(order, 2) + order // 2 + 2) // 2
 
 
+def test_decode_f0_covers_every_frame() -> None:
+    for planes, frames in itertools.product((1, 60, 65536), SIZES):
+        one = grid.decode_f0_grid(planes, frames)
+        assert_launchable(one)
+        assert one.blocks == min(planes * divide_up(frames, 32), MOST_BLOCKS)
+    assert grid.decode_f0_grid(4, 0).blocks == 0
+
+
 def test_total_variation_covers_every_cell() -> None:
     for batch, components, frames in itertools.product((1, 8, 65536), SIZES, SIZES):
         shape = grid.variation_shape(batch, components, frames)

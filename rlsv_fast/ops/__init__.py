@@ -4,6 +4,7 @@ Every operator has a twin of the same name and signature in :mod:`rlsv_fast.refe
 """
 
 from rlsv_fast.ops.all_pole import all_pole
+from rlsv_fast.ops.decode_f0 import decode_f0
 from rlsv_fast.ops.frame_convolution import frame_convolution
 from rlsv_fast.ops.frame_distance import frame_distance
 from rlsv_fast.ops.harmonic_bank import harmonic_bank
@@ -22,6 +23,7 @@ from rlsv_fast.ops.total_variation import total_variation
 __all__ = [
     "SinkhornResult",
     "all_pole",
+    "decode_f0",
     "frame_convolution",
     "frame_distance",
     "frames",

@@ -1,6 +1,7 @@
 """Every operator of :mod:`rlsv_fast.ops` in plain PyTorch: specification, oracle and baseline."""
 
 from rlsv_fast.reference.all_pole import all_pole
+from rlsv_fast.reference.decode_f0 import decode_f0
 from rlsv_fast.reference.frame_convolution import frame_convolution
 from rlsv_fast.reference.frame_distance import frame_distance
 from rlsv_fast.reference.harmonic_bank import harmonic_bank
@@ -17,6 +18,7 @@ from rlsv_fast.reference.total_variation import total_variation
 
 __all__ = [
     "all_pole",
+    "decode_f0",
     "frame_convolution",
     "frame_distance",
     "frames",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from rlsv_fast import ops
 from rlsv_fast.nn import Convention
 from rlsv_fast.ops._check import choice, floating, integer, shape
 from rlsv_fast.umss.constant_q import BINS_PER_OCTAVE
@@ -25,9 +25,6 @@ THRESHOLDS = (0.23, 0.17, 0.15, 0.17)
 
 BANDS = ((179, 285), (152, 260), (129, 225), (88, 189))
 """First and last bin of each part's range, both included: 259-880, 189-659, 145-440, 90-290 Hz."""
-
-_NEIGHBOURS = 4
-_STEEPNESS = 1000.0
 
 
 def decode_f0(
@@ -60,7 +57,8 @@ def decode_f0(
     ================== ================================================ =========================
 
     ``reconstruction`` is the published one: a straight-through estimator. ``soft`` is no part of
-    the published code; it has a resolution finer than the grid's 20 cents.
+    the published code; it has a resolution finer than the grid's 20 cents. A frame that holds a NaN
+    decodes to NaN. All but ``softmax`` are :func:`rlsv_fast.ops.decode_f0`.
 
     Args:
         salience: shape (B, V, 360, T), one map for each voice.
@@ -85,83 +83,24 @@ def decode_f0(
     salience = floating("decode_f0", "salience", salience)
     shape("decode_f0", "salience", salience, "(B, V, 360, T)", None, None, BINS, None)
     choice("decode_f0", "method", method, METHODS)
+    if method != "softmax":
+        return ops.decode_f0(
+            salience,
+            thresholds,
+            lowest=LOWEST,
+            bins_per_octave=BINS_PER_OCTAVE,
+            method=method,
+            convention=convention,
+        )
     choice("decode_f0", "convention", convention, ("paper", "code"))
     if len(thresholds) != salience.shape[1]:
         raise ValueError(
             f"decode_f0: thresholds must be one for each of {salience.shape[1]} voices, got "
             f"{len(thresholds)}"
         )
+    # one matrix product, forward and back: nothing that a kernel of its own would save
     grid = frequencies(salience.dtype).to(salience.device)
-    if method == "softmax":
-        return torch.einsum("bvkt,k->bvt", salience, grid)
-    largest, bins = salience.max(2)
-    limit = torch.tensor(list(thresholds), dtype=salience.dtype, device=salience.device)[:, None]
-    voiced = (largest >= limit) & (bins != 0)
-    zero = torch.zeros((), dtype=salience.dtype, device=salience.device)
-    hard = torch.where(voiced, grid[bins], zero)
-    if method == "reconstruction":
-        if convention == "code":
-            hard = torch.where(voiced, _shared_hertz(grid)[bins], zero)
-            voiced = torch.ones_like(voiced)
-        through: Tensor = _StraightThrough.apply(salience, hard, voiced)  # type: ignore[no-untyped-call]
-        return through
-    if method == "soft":
-        return torch.where(voiced, _local_average(salience, bins), zero)
-    if method == "ste":
-        gate: Tensor = _Gate.apply(largest, limit)  # type: ignore[no-untyped-call]
-        return gate * hard
-    if method == "sigmoid":
-        return torch.sigmoid(_STEEPNESS * (largest - limit)) * hard
-    if method == "threshold":
-        return largest * hard
-    return hard
-
-
-class _StraightThrough(torch.autograd.Function):
-    """A given f0; the gradient goes to all bins of the frames chosen, each with weight 1."""
-
-    @staticmethod
-    def forward(ctx: Any, salience: Tensor, f0: Tensor, chosen: Tensor) -> Tensor:
-        ctx.save_for_backward(chosen)
-        ctx.shape = salience.shape
-        return f0.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (chosen,) = ctx.saved_tensors
-        return (gradient * chosen)[:, :, None].expand(ctx.shape), None, None
-
-
-class _Gate(torch.autograd.Function):
-    """1 above the limit, else 0; passes gradients on, up to 1000."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, limit: Tensor) -> Tensor:
-        return (value > limit).to(value.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.clamp(-1000, 1000), None
-
-
-def _shared_hertz(grid: Tensor) -> Tensor:
-    """For each bin the sum of all frequencies of the grid with the same whole Hertz."""
-    whole = frequencies().floor().to(grid.device)
-    return (whole[:, None] == whole).to(grid.dtype) @ grid
-
-
-def _local_average(salience: Tensor, bins: Tensor) -> Tensor:
-    """Frequency of the mean bin near the peak, weighted with the salience."""
-    offsets = torch.arange(-_NEIGHBOURS, _NEIGHBOURS + 1, device=salience.device)[:, None]
-    places = bins[:, :, None] + offsets
-    inside = (places >= 0) & (places < BINS)
-    weights = salience.gather(2, places.clamp(0, BINS - 1)) * inside
-    total = weights.sum(2)
-    # an unvoiced frame may have no salience at all; its value is not used
-    moved = (weights * offsets).sum(2) / torch.where(total > 0, total, torch.ones_like(total))
-    return LOWEST * 2 ** ((bins + moved) / BINS_PER_OCTAVE)
+    return torch.einsum("bvkt,k->bvt", salience, grid)
 
 
 def band_masks(bands: Sequence[tuple[int, int]] = BANDS) -> Tensor:

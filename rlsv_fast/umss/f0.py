@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rlsv_fast.errors import InputError, require
 from rlsv_fast.ops._check import choice, integer
+from rlsv_fast.training.precision import tf32
 from rlsv_fast.umss.assignment import VOICES
 from rlsv_fast.umss.decode import METHODS, THRESHOLDS, Method, decode_f0, pitch_peaks
 from rlsv_fast.umss.hcqt import HCQT, HOP, SAMPLE_RATE, SHORTEST, frame_count
@@ -25,7 +26,8 @@ from rlsv_fast.umss.weights import F0Networks
 
 Assignment: TypeAlias = Literal["tracking", "network", "continuity"]
 ASSIGNMENTS = ("tracking", "network", "continuity")
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -66,7 +68,9 @@ def estimate_f0(
         voices: number of voices, for ``"tracking"`` (1 to 5) and ``"continuity"``.
         method: of :func:`~rlsv_fast.umss.decode_f0`, for ``"network"``.
         thresholds: of the voices, for ``"network"``.
-        precision: of the networks: ``"bfloat16"`` computes them in that type.
+        precision: of the networks: ``"tf32"`` lets a GPU's tensor cores round the factors of
+            their products to 11 bits (on a CPU nothing changes), which ``"float32"`` forbids;
+            ``"bfloat16"`` computes them in that type.
         keep_salience: whether the result holds the salience of all pitches.
         chunk: frames at a time.
         progress: called with (frames done, frames in all) after each chunk.
@@ -88,7 +92,7 @@ def estimate_f0(
             f"{voices}"
         )
     choice("estimate_f0", "method", method, METHODS)
-    choice("estimate_f0", "precision", precision, ("float32", "bfloat16"))
+    choice("estimate_f0", "precision", precision, PRECISIONS)
     chunk = integer("estimate_f0", "chunk", chunk, 1)
     clock = _Clock()
     with clock("resample"):
@@ -153,7 +157,7 @@ def _saliences(
     device = next(multif0.parameters()).device
     signal = torch.from_numpy(samples)[None].to(device)
     transform = HCQT().to(device)
-    with clock("hcqt"):
+    with clock("hcqt"), _tf32(False, device):
         reference = transform.reference(signal)
     total = frame_count(len(samples))
     context = voas.CONTEXT if assign else 0
@@ -162,16 +166,21 @@ def _saliences(
         # frames whose salience the assignment needs, and those that this salience needs
         inner = _widened(core, context, total)
         outer = _widened(inner, multif0.CONTEXT, total)
-        with clock("hcqt"):
+        with clock("hcqt"), _tf32(False, device):
             features = transform(signal, outer, reference)
-        with clock("multi-f0 network"):
+        with clock("multi-f0 network"), _tf32(precision == "tf32", device):
             salience = multif0(features.magnitude.to(dtype), features.phase.to(dtype))
             salience = _cut(salience, outer, inner)
         assigned = None
         if assign:
-            with clock("assignment network"):
+            with clock("assignment network"), _tf32(precision == "tf32", device):
                 assigned = _cut(voas(salience), inner, core).float()
         yield core.stop, _cut(salience, inner, core)[0, 0].float(), assigned
+
+
+def _tf32(allowed: bool, device: torch.device) -> AbstractContextManager[None]:
+    """Never left to the process's flags: cuDNN's default allows TF32 in convolutions."""
+    return nullcontext() if device.type == "cpu" else tf32(allowed)
 
 
 class _Clock:

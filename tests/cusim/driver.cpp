@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "cuda/all_pole.h"
+#include "cuda/decode_f0.h"
 #include "cuda/frame_convolution.h"
 #include "cuda/frame_distance.h"
 #include "cuda/grid.h"
@@ -232,6 +233,34 @@ void drive_harmonic_bank(Results& results) {
 }
 
 template <typename T>
+void drive_decode_f0(Results& results) {
+  struct Problem {
+    F0Method method;
+    F0Shape shape;
+  };
+  const Problem problems[] = {{kReconstructionAsCoded, {1, 2, 37, 35}},
+                              {kSoft, {1, 2, 37, 35}},
+                              {kSoft, {1, 1, 5, 33}},  // fewer bins than parts
+                              {kSte, {2, 1, 37, 3}},
+                              {kSigmoid, {1, 2, 18, 3}}};
+  const F0Thresholds thresholds{{0.5, -1.0}};
+  for (const auto& [method, shape] : problems) {
+    const int64_t tracks = shape.batch * shape.voices * shape.frames;
+    const auto salience = random<T>(tracks * shape.bins), grad = random<T>(tracks);
+    auto f0 = room<T>(tracks), slope = room<T>(tracks),
+         moved = room<T>(method == kSoft ? tracks : 0), gradient = room<T>(tracks * shape.bins);
+    std::vector<int32_t> bin(tracks);
+    results.expect(decode_f0_forward(salience.data(), shape, method, thresholds, F0Grid{32.7, 60.0},
+                                     f0.data(), bin.data(), slope.data(), moved.data(), nullptr));
+    results.add(f0, bin, slope, moved);
+    if (method == kReconstructionAsCoded) continue;
+    results.expect(decode_f0_backward(grad.data(), bin.data(), slope.data(), moved.data(), shape,
+                                      method, gradient.data(), nullptr));
+    results.add(gradient);
+  }
+}
+
+template <typename T>
 void drive_spectral_loss(Results& results) {
   for (const int64_t bins : {37, 2100}) {
     const Chunks rows = cut_rows(2, bins);
@@ -370,6 +399,7 @@ int main() {
   DRIVE(neg_snr);
   DRIVE(si_sdr);
   DRIVE(harmonic_bank);
+  DRIVE(decode_f0);
   DRIVE(spectral_loss);
   DRIVE(sinkhorn);
 }

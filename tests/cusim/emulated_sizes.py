@@ -237,6 +237,20 @@ ALIGNED = [
     ),
     *banks(),
     *(
+        Case("decode_f0", f"{method}-{bins}x{frames}", make, options)
+        for method in ("reconstruction", "soft", "ste")
+        for bins, frames in ((1, 33), (15, 31), (16, 32), (17, 1), (33, 33), (360, 2))
+        for make in [partial(uniform, (2, 3, bins, frames))]
+        for options in [
+            {
+                "thresholds": (0.9, 0.0, 0.95),
+                "lowest": 32.7,
+                "bins_per_octave": 60,
+                "method": method,
+            }
+        ]
+    ),
+    *(
         Case(
             "spectral_loss",
             f"{samples}-{size}",

@@ -230,6 +230,21 @@ def _harmonic_bank(draw: Draw, call: Call) -> None:
     call.shapes = ((batch, frames * hop), (batch,))
 
 
+def _decode_f0(draw: Draw, call: Call) -> None:
+    batch, voices, bins, frames = draw.size(3), draw.size(4), draw.size(40), draw.size(40)
+    kinds = ("positive", "zeros", "ones", "one-hot") if draw.kinds is TAME else None
+    draw.tensor(call, "salience", (batch, voices, bins, frames), kinds)
+    call.tame = call.tame and draw.kinds is TAME  # averages of both signs may be anywhere
+    call.arguments.update(
+        thresholds=[float(draw.random.uniform(-1, 2)) for _ in range(voices)],
+        lowest=draw.pick((32.7, 1, 1e4)),
+        bins_per_octave=draw.pick((60, 1, 12, 2**40)),
+        method=draw.pick(("reconstruction", "soft", "ste", "sigmoid", "threshold", "amplitude")),
+        convention=draw.pick(("paper", "code")),
+    )
+    call.shapes = ((batch, voices, frames),) if bins > 0 and voices <= 64 else None
+
+
 def _spectral_loss(draw: Draw, call: Call) -> None:
     batch = _pair(draw, call)
     reduce = draw.pick(("none", "mean"))
@@ -356,6 +371,7 @@ def _sinkhorn_divergence(draw: Draw, call: Call) -> None:
 
 OPERATORS: dict[str, Callable[[Draw, Call], None]] = {
     "all_pole": _all_pole,
+    "decode_f0": _decode_f0,
     "frame_convolution": _frame_convolution,
     "frame_distance": _frame_distance,
     "frames": _frames,

@@ -65,6 +65,15 @@ IN_EVERY_PLACE = [
     uniform("harmonic_bank", "many-frames", (1, MOST), (1, MOST), hop=2, sample_rate=4),
     uniform("harmonic_bank", "long-frames", (1, 2), (1, 2), hop=MOST, sample_rate=40),
     uniform("harmonic_bank", "many-harmonics", (1, 2), (1, 2, MOST), hop=3, sample_rate=2**18),
+    *(
+        uniform("decode_f0", name, shape, thresholds=(0.5,), method="soft", **fine)
+        for fine in [{"lowest": 32.7, "bins_per_octave": MOST}]
+        for name, shape in (
+            ("many-items", (MOST, 1, 5, 2)),
+            ("many-bins", (1, 1, MOST, 3)),
+            ("many-frames", (2, 1, 5, MOST)),
+        )
+    ),
     uniform("spectral_loss", "many-items", (MOST, 5), (MOST, 5), fft_sizes=(4,)),
     uniform("spectral_loss", "many-samples", (2, 50 * MOST), (2, 50 * MOST), fft_sizes=(64,)),
     *(

@@ -64,7 +64,9 @@ def test_networks_are_those_of_the_cpu(dtype: torch.dtype, cuda: str) -> None:
         torch.testing.assert_close(other, one, rtol=0, atol=1e-4 if dtype.itemsize == 4 else 0.05)
 
 
-@pytest.mark.parametrize("method", ["reconstruction", "soft", "ste", "sigmoid", "softmax"])
+@pytest.mark.parametrize(
+    "method", ["reconstruction", "soft", "ste", "sigmoid", "threshold", "softmax"]
+)
 def test_decoding_and_its_gradient_are_those_of_the_cpu(method: str, cuda: str) -> None:
     salience = torch.rand(2, 4, 360, 33)
     found = []
@@ -74,6 +76,27 @@ def test_decoding_and_its_gradient_are_those_of_the_cpu(method: str, cuda: str) 
         (gradient,) = torch.autograd.grad(f0.square().sum(), leaf)
         found.append((f0.detach().cpu(), gradient.cpu()))
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("tf32", True)])
+def test_tf32_is_what_the_precision_says(precision: str, allowed: bool, cuda: str) -> None:
+    networks = umss.F0Networks(*network().to(cuda).children())  # type: ignore[arg-type]
+    seen: list[bool] = []
+    for part in (networks.multif0, networks.assignment):
+        part.register_forward_pre_hook(
+            lambda *_: seen.append(torch.backends.cudnn.allow_tf32)  # type: ignore[arg-type]
+        )
+    for before in (False, True):
+        with tf32(before):
+            umss.estimate_f0(
+                tones()[0],
+                RATE,
+                networks,
+                assignment="network",
+                precision=precision,  # type: ignore[arg-type]
+            )
+            assert torch.backends.cudnn.allow_tf32 == before
+    assert seen == [allowed] * 4
 
 
 def test_voices_and_their_gradients_are_those_of_the_cpu(cuda: str) -> None:

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from rlsv_fast.umss import (
     F0Tracks,
     VoasCNN,
     estimate_f0,
+    f0,
     read_csv,
     write_csv,
 )
@@ -44,6 +46,37 @@ def test_chunks_are_the_whole(untrained: F0Networks) -> None:
     }  # fmt: skip
 
 
+def test_tf32_changes_nothing_on_a_cpu(untrained: F0Networks) -> None:
+    options = {"assignment": "network", "keep_salience": True, "thresholds": (0.0,) * 4}
+    plain, rounded = (
+        estimate_f0(noise(30_000), 22050, untrained, precision=precision, **options)
+        for precision in ("float32", "tf32")
+    )
+    np.testing.assert_array_equal(plain.salience, rounded.salience)
+    np.testing.assert_array_equal(plain.frequency, rounded.frequency)
+
+
+def test_only_the_networks_may_round(
+    untrained: F0Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flags of a GPU, asked for here: HCQT without, both networks as the precision says."""
+    for allowed in (False, True):
+        with f0._tf32(allowed, torch.device("cuda")):
+            assert torch.backends.cudnn.allow_tf32 == allowed
+    for precision in ("float32", "tf32", "bfloat16"):
+        asked: list[bool] = []
+
+        def ask(allowed: bool, _: torch.device, asked: list[bool] = asked) -> nullcontext[None]:
+            asked.append(allowed)
+            return nullcontext()
+
+        monkeypatch.setattr(f0, "_tf32", ask)
+        estimate_f0(
+            noise(30_000), 22050, untrained, assignment="network", precision=precision, chunk=200
+        )
+        assert asked == [False, False, precision == "tf32", precision == "tf32"]
+
+
 def test_bad_recordings(untrained: F0Networks) -> None:
     with pytest.raises(InputError, match=r"lasts 1.00 s; at least 1.32 s are needed"):
         estimate_f0(noise(22050), 22050, untrained)
@@ -55,6 +88,8 @@ def test_bad_recordings(untrained: F0Networks) -> None:
         estimate_f0(np.zeros((2, 2, 2)), 22050, untrained)
     with pytest.raises(ValueError, match="assignment must be one of 'tracking', 'network'"):
         estimate_f0(noise(60_000), 22050, untrained, assignment="none")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="precision must be one of 'float32', 'tf32', 'bfloat16'"):
+        estimate_f0(noise(60_000), 22050, untrained, precision="half")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="finds 4 voices, got voices=3"):
         estimate_f0(noise(60_000), 22050, untrained, assignment="network", voices=3)
     with pytest.raises(ValueError, match="voices must be from 1 to 5"):
