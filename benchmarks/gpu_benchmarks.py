@@ -1,6 +1,6 @@
 """Times every kernel and every comparison on a GPU into one JSON file. Needs torch alone.
 
-Usage: python benchmarks/gpu_benchmarks.py FILE.json [--until SECONDS]
+Usage: python benchmarks/gpu_benchmarks.py FILE.json [--until SECONDS] [--only REGEX]
 
 First the device's two ceilings, then kernels against their floors, then the comparisons; compiled
 peers last. What the time does not suffice for is named in the file with the reason. Where FILE.json
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -56,9 +57,9 @@ def kernels(name: str) -> Sequence[Kernel]:
     return found
 
 
-def comparisons(device: str) -> list[Row]:
-    """The rows of all files in the order of what a short run should not miss."""
-    modules = [importlib.import_module(name) for name in MODULES]
+def comparisons(device: str, names: Sequence[str] = MODULES) -> list[Row]:
+    """The rows of these files in the order of what a short run should not miss."""
+    modules = [importlib.import_module(name) for name in names]
     found = [
         row for one in modules for benchmark in one.BENCHMARKS for row in benchmark.rows(device)
     ]
@@ -106,8 +107,14 @@ def run_all(
     deadline: float,
     device: str = "cuda",
     former: Report | None = None,
+    only: str = "",
 ) -> int:
-    """Measure what `former` lacks until the deadline; returns the number of failures."""
+    """Measure what `former` lacks until the deadline, of the files whose names match `only`.
+
+    Returns:
+        The number of failures.
+    """
+    names = [name for name in MODULES if re.search(only, name)]
     report = former or {
         "facts": {**machine.facts(), **machine.gpu_facts()},
         "targets": [
@@ -159,7 +166,7 @@ def run_all(
             )
     rates = {name: value.get("per_second") for name, value in report["ceilings"].items()}
     ceilings = Ceilings(**{name: rate for name, rate in rates.items() if rate})
-    for kernel, at in ((k, at) for name in MODULES for k in kernels(name) for at in k.sizes):
+    for kernel, at in ((k, at) for name in names for k in kernels(name) for at in k.sizes):
         known = {"kernel": kernel.name, "at": at}
         if missing("kernels", known):
             attempt(
@@ -167,7 +174,7 @@ def run_all(
                 lambda kernel=kernel, at=at: kernel_result(kernel, at, device, ceilings),
                 append("kernels", known),
             )
-    for row in comparisons(device):
+    for row in comparisons(device, names):
         known = {"group": row.group, "shape": row.shape, "peer": row.peer}
         if missing("comparisons", known):
             attempt(str(row), lambda row=row: row_result(row), append("comparisons", known))
@@ -183,6 +190,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--until", type=float, default=float("inf"), help="of time.monotonic()")
+    parser.add_argument("--only", default="", metavar="REGEX", help="names of bench files")
     arguments = parser.parse_args()
     file: Path = arguments.file
     former = json.loads(file.read_text()) if file.exists() else None
@@ -191,7 +199,7 @@ def main() -> int:
         file.write_text(json.dumps(report, indent=1) + "\n")
 
     try:
-        failures = run_all(write, arguments.until, former=former)
+        failures = run_all(write, arguments.until, former=former, only=arguments.only)
     except ContextLost as lost:
         print(f"CUDA context lost: {lost.__cause__}", flush=True)
         return 4

@@ -58,7 +58,8 @@ class ChoirConfig:
         f0: tracks of each singer, or those estimated from mixtures (see the layouts of the data).
         sample_rate: in Hz.
         segment_length: N, in samples.
-        passes: excerpts that an epoch takes of each song; 0: one for every 2.5 s of it.
+        passes: excerpts that an epoch takes of each song; 0: one for every 2.5 s of it, as
+            validation does in any case.
     """
 
     songs: str = ""

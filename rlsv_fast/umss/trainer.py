@@ -467,20 +467,22 @@ def train_separator(
         data = config.data
         with processes.together():
             training, validation = choose_songs(songs, config)
-            store = _excerpts(config, training, "singers", data.singers, device)
-            other = _excerpts(
-                config, validation, "validation_singers", data.validation_singers, device
-            )
+            store = _excerpts(config, training, "singers", device, data.passes)
+            other = _excerpts(config, validation, "validation_singers", device)
         trainer = EnsembleTrainer(config, store, other, run, device=device, processes=processes)
         fit(trainer, config, resume=resume, progress=progress, callback=callback, monitor=monitor)
         return trainer.model
 
 
 def _excerpts(
-    config: EnsembleConfig, songs: Sequence[Song], key: str, singers: str, device: torch.device
+    config: EnsembleConfig,
+    songs: Sequence[Song],
+    key: Literal["singers", "validation_singers"],
+    device: torch.device,
+    passes: int = 0,
 ) -> ExcerptStore:
     """Excerpts of some singers, given as numbers or "all"."""
-    data = config.data
+    data, singers = config.data, str(getattr(config.data, key))
     numbers: Literal["all"] | tuple[int, ...] = "all"
     if singers.strip() != "all":
         try:
@@ -495,7 +497,7 @@ def _excerpts(
         length=data.segment_length,
         sample_rate=data.sample_rate,
         singers=numbers,
-        passes=data.passes or None,
+        passes=passes or None,
         f0=data.f0,
         device=device,
     )
