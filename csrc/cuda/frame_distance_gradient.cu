@@ -105,7 +105,7 @@ __device__ __forceinline__ void add_stage(const T* weights, const T* values,
 }
 
 template <int P, typename T>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 2)
     gradients(Frames<T> in, const T* weights, int64_t channel_tiles, int64_t frame_tiles,
               T* gradient) {
   constexpr bool kTested = P == 1 && sizeof(T) == 4;
@@ -123,7 +123,9 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2)
 
   for (int64_t index = blockIdx.x; index < in.batch * tiles; index += gridDim.x) {
     const int64_t item = index / tiles, tile = index % tiles;
-    const int64_t channels = tile / frame_tiles * kChannels, frames = tile % frame_tiles * kFrames;
+    // int: the fifth block of a processor has no registers for more
+    const int channels = int(tile / frame_tiles) * kChannels;
+    const int frames = int(tile % frame_tiles) * kFrames;
     const T* values = in.values + item * in.channels * in.stride;
     // The next stage's quads: kStep frames t' apart for the weights, kDepth for the values.
     constexpr int kStep = kDepth / kCopies;
@@ -138,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2)
     bool odd = false;
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
-      const int64_t c = channels + first_channel + r, t = frames + first_frame;
+      const int c = channels + first_channel + r, t = frames + first_frame;
       own[r] = load_quad(values + c * in.stride + t, c < in.channels && t < in.stride);
       if constexpr (kTested) odd = odd || !plain(own[r]);
     }
@@ -197,7 +199,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2)
     for (int r = 0; r < 4; ++r)
 #pragma unroll
       for (int s = 0; s < 4; ++s) {
-        const int64_t c = channels + first_channel + r, t = frames + first_frame + s;
+        const int c = channels + first_channel + r, t = frames + first_frame + s;
         if (c < in.channels && t < in.frames)
           gradient[(item * in.channels + c) * in.frames + t] = total[r][s];
       }
