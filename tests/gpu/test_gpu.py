@@ -134,8 +134,11 @@ def test_training_batches_are_as_exact_as_on_the_cpu(kernel: Kernel, cuda: str) 
     for index, (mine, plain, true) in enumerate(zip(*results, strict=True)):
         if index in left_out:
             continue
-        error, peer = (float((x.cpu().double() - true).norm()) for x in (mine, plain))
         assert mine.shape == true.shape
+        if not mine.is_floating_point():  # places: of what is rounded alike
+            assert mine.cpu().equal(plain)
+            continue
+        error, peer = (float((x.cpu().double() - true).norm()) for x in (mine, plain))
         assert error <= 2 * peer + slack * float(true.norm())
 
 
