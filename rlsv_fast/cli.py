@@ -419,6 +419,11 @@ def _add_umss_runs(
         action="store_true",
         help="give it the f0 that was estimated from mixtures, not that of the singers",
     )
+    verb.add_argument(
+        "--levels",
+        choices=("synthesised", "fitted"),
+        help="of the voices in the masks, instead of the run's setting model.levels",
+    )
     verb.add_argument("--singer", type=int, metavar="N", help="which one of every voice")
     verb.add_argument(
         "--compute",

@@ -61,7 +61,7 @@ def evaluate(options: Namespace) -> None:
     for ending in ("json", "md"):
         must_be_new(out / f"{name}.{ending}", "choose another --out or remove it")
     device = chosen_device(options.device)
-    choice: dict[str, Any] = {"device": device, "compute": options.compute.split(",")}
+    choice: dict[str, Any] = {"device": device, "compute": _measures(options)}
     if options.singer is not None:
         choice["singers"] = options.singer
     if options.run is None:
@@ -75,13 +75,23 @@ def evaluate(options: Namespace) -> None:
             "sample_rate": config.data.sample_rate,
             "label": options.run.resolve().name,
         }
+        if options.levels is not None:
+            if not isinstance(model.separator, umss.SourceFilterSeparator):
+                raise InputError(f"--levels: {options.run} synthesises no voices")
+            model.separator.levels = options.levels
+            choice["label"] += f", {options.levels} levels"
         choice |= _abilities(model)
+        if options.robustness and model.tracker is not None:
+            raise InputError(f"--robustness: {options.run} finds the f0 by itself")
 
         def separate(mixture: Tensor, f0: Tensor) -> Tensor:
             return model.separate(mixture, None if model.tracker is not None else f0)
 
+    _check_measures(choice, options)
     source: Any = "mixture" if options.f0_from_mix else "singers"
     songs = umss.test_songs(options.root, options.test_set)
+    if options.test_set == "BCBQ":
+        choice["first"] = 0
     if options.robustness:
         with progress_bar(options, 1, "test") as move:
             table = umss.robustness_table(
@@ -94,8 +104,6 @@ def evaluate(options: Namespace) -> None:
         umss.write_result(table, out, name)
         _print(table.markdown())
         return
-    if options.test_set == "BCBQ":
-        choice["first"] = 0
     with progress_bar(options, len(songs), "song") as move:
         result = umss.evaluate_separator(separate, songs, f0=source, progress=move, **choice)
     result.settings["test_set"] = options.test_set
@@ -109,7 +117,29 @@ def _print(table: str) -> None:
         print(printable(line))
 
 
-_OF_ROBUSTNESS = ("singers", "voices", "length", "sample_rate", "device")
+_OF_ROBUSTNESS = ("singers", "voices", "length", "sample_rate", "first", "device")
+
+
+def _measures(options: Namespace) -> list[str]:
+    """The names that --compute gives."""
+    names = [name.strip() for name in options.compute.split(",")]
+    for name in names:
+        if name not in umss.COMPUTE:
+            raise InputError(f"--compute: no measure '{name}'; there are {', '.join(umss.COMPUTE)}")
+    return names
+
+
+def _check_measures(choice: dict[str, Any], options: Namespace) -> None:
+    """Raise InputError where what is measured lacks what is to be measured of it."""
+    for name in choice["compute"]:
+        if name == "f0_infos" and not (options.f0_from_mix or "track" in choice):
+            raise InputError("--compute f0_infos: f0 comes with the songs; give --f0-from-mix")
+        of_synthesis = name not in ("all", "f0_infos") and not name.endswith("_mask")
+        if of_synthesis and "synthesise" not in choice:
+            raise InputError(
+                f"--compute {name}: {choice['label']} synthesises no voices; "
+                "only measures with _mask can be had"
+            )
 
 
 def _abilities(model: umss.EnsembleModel) -> dict[str, Any]:
@@ -148,11 +178,12 @@ def _announcer(options: Namespace, run: Path) -> Any:
                 f"{record['precision']}",
             )
         elif record["kind"] == "epoch" and "validation" in record:
+            best = "none" if record["best"] is None else f"{record['best']:.3f}"
             speed = training.describe_throughput(record["throughput"])
             say(
                 options,
                 f"epoch {record['epoch'] + 1}: loss {record['reconstruction']:.3f}, validation "
-                f"{record['validation']:.3f}, best {record['best']:.3f}; {speed}",
+                f"{record['validation']:.3f}, best {best}; {speed}",
             )
 
     return announce

@@ -98,7 +98,7 @@ def train(
                 device=device,
                 concatenate=data.concatenate,
             )
-        _check_alike(config, store, processes)
+        check_alike(config, (store.voice_segments, store.accompaniment_segments), processes)
         trainer = Trainer(config, store, run, device=torch.device(device), processes=processes)
 
         def watch(record: Record) -> None:
@@ -154,9 +154,9 @@ def fit(
     loop.fit(progress=progress, callback=callback, monitor=monitor)
 
 
-def _check_alike(config: Config, store: SegmentStore, processes: Processes) -> None:
+def check_alike(config: Any, data: Any, processes: Processes) -> None:
     """Raise InputError where processes have other settings or data than the first one."""
-    found = processes.gather((config, store.voice_segments, store.accompaniment_segments))
+    found = processes.gather((config, data))
     for rank, other in enumerate(found):
         if other != found[0]:
             what = "settings" if other[0] != found[0][0] else "training data"

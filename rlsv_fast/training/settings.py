@@ -85,6 +85,9 @@ class Schema(Generic[Tree]):
             given.update(_read(file))
         for text in overrides:
             key, value = parse_override(text)
+            if key in self._settings and self._settings[key].kind is str:
+                # a name of digits is a text, too
+                value = value if isinstance(value, str) else text.partition("=")[2].strip()
             given[key] = (value, "--set")
         return self._build(given)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlsv_fast.ops import _check
 from rlsv_fast.umss.decode import held_pitch
-from rlsv_fast.umss.masks import soft_mask_separation
+from rlsv_fast.umss.masks import FITTED_UPDATES, soft_mask_separation
 from rlsv_fast.umss.synthesis import SourceFilterSynthesizer
 
 Levels: TypeAlias = Literal["fitted", "constant"]
@@ -217,7 +217,7 @@ def separate_comb(
     tracks = torch.from_numpy(on_grid(np.asarray(times, np.float64), f0, centres)).to(mixture)
     comb = HarmonicComb(tracks, synthesizer)
     block = max(round(seconds * sample_rate / hop), 1)
-    power, updates = (2.0, 5) if levels == "fitted" else (1.0, 0)
+    power, updates = (2.0, FITTED_UPDATES) if levels == "fitted" else (1.0, 0)
     yield from separate_in_blocks(
         *(mixture, comb.signal),
         hop=hop,

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from rlsv_fast.ops import _check
 
+FITTED_UPDATES = 5
+"""After so many the levels of voices hardly move."""
+
 
 def soft_mask_separation(
     mixture: Tensor,

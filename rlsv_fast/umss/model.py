@@ -56,7 +56,7 @@ class EnsembleModel(nn.Module):
         else:
             roll_off = 6.0 if model.roll_off == "fixed" else model.roll_off
             self.separator = SourceFilterSeparator(
-                sample_rate=rate, roll_off=roll_off, convention=convention
+                sample_rate=rate, roll_off=roll_off, levels=model.levels, convention=convention
             )
         self.tracker: F0Tracker | None = None
         if model.f0 == "estimated":
@@ -65,7 +65,8 @@ class EnsembleModel(nn.Module):
                 train_multif0=model.multif0 == "trained",
                 train_assignment=model.assignment == "trained",
                 method=model.decoding,
-                convention="code" if model.reference == "batch" else "paper",
+                reference=model.reference,
+                convention=convention,
             )
 
     def track(self, mixture: Tensor, known: Known) -> tuple[Tensor, TrackedVoices | None]:
@@ -91,8 +92,15 @@ class EnsembleModel(nn.Module):
         return self.separator.separate(mixture, self.track(mixture, Known(f0))[0])
 
 
-def build_model(config: EnsembleConfig, device: torch.device | str = "cpu") -> EnsembleModel:
+def build_model(
+    config: EnsembleConfig, device: torch.device | str = "cpu", *, imported: bool = True
+) -> EnsembleModel:
     """The untrained model; its weights depend on the settings and on the imported networks alone.
+
+    Args:
+        config: settings.
+        device: where the model goes.
+        imported: put the imported weights into the f0 networks.
 
     Raises:
         InputError: the weights of the f0 networks have not been imported.
@@ -100,7 +108,9 @@ def build_model(config: EnsembleConfig, device: torch.device | str = "cpu") -> E
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         model = EnsembleModel(config)
-    if model.tracker is not None:
+    if config.loss.reconstruction == 0:  # its parameters would wait for gradients that never come
+        model.separator.requires_grad_(False)
+    if imported and model.tracker is not None:
         networks = load_networks()
         model.tracker.multif0.load_state_dict(networks.multif0.state_dict())
         model.tracker.assignment.load_state_dict(networks.assignment.state_dict())

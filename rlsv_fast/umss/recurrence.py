@@ -36,7 +36,9 @@ def recurrent(layer: nn.GRU, *inputs: Tensor) -> Tensor:
     for x, part in zip(inputs[1:], weights[1:], strict=True):
         projected = projected + functional.linear(x, part)
     by_time = projected.flatten(0, -3).transpose(0, 1).contiguous()
-    states: Tensor = _recurrence(by_time, weight, bias)[0]
+    # under autocast the projections alone are in half precision
+    with torch.autocast("cpu", enabled=False):
+        states: Tensor = _recurrence(by_time.to(weight.dtype), weight, bias)[0]
     return states.transpose(0, 1).reshape(*projected.shape[:-1], -1)
 
 

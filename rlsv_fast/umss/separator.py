@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,22 @@ from rlsv_fast.ops import _check
 from rlsv_fast.umss.decode import held_pitch, resample_tracks
 from rlsv_fast.umss.encoder import MixtureEncoder
 from rlsv_fast.umss.layers import evaluating
-from rlsv_fast.umss.masks import soft_mask_separation
+from rlsv_fast.umss.masks import FITTED_UPDATES, soft_mask_separation
 from rlsv_fast.umss.parameter_decoder import ParameterDecoder
 from rlsv_fast.umss.synthesis import SourceFilterSynthesizer, VoiceParameters
 
 RollOff: TypeAlias = float | Literal["frame", "excerpt"]
+SynthesisLevels: TypeAlias = Literal["synthesised", "fitted"]
+LEVELS = ("synthesised", "fitted")
 
 _MASK_FFT = 2048
+
+
+class MaskOptions(TypedDict):
+    """What levels mean for masks."""
+
+    power: float
+    level_updates: int
 
 
 class Synthesis(NamedTuple):
@@ -49,6 +58,9 @@ class SourceFilterSeparator(nn.Module):
         encoder_hidden: units of each recurrent layer of the encoder.
         embedding: values that it gives to each frame.
         decoder_hidden: units of each layer of the decoder.
+        levels: of the voices in the masks: as they were ``"synthesised"``, masks being ratios of
+            magnitudes, as published; or ``"fitted"``: each voice has the level in each window that
+            explains the mixture best, and masks are ratios of powers.
         convention: of frames of 0 Hz. ``"paper"``: an unvoiced frame has no harmonics, whatever
             their decoded amplitude, and its pitch is taken from the nearest voiced frame, so that
             no voice glides to 0 Hz while it fades. ``"code"``, where frames count as voiced
@@ -74,10 +86,12 @@ class SourceFilterSeparator(nn.Module):
         encoder_hidden: int = 256,
         embedding: int = 128,
         decoder_hidden: int = 512,
+        levels: SynthesisLevels = "synthesised",
         convention: Convention = "paper",
     ) -> None:
         super().__init__()
         name = "SourceFilterSeparator"
+        _check.choice(name, "levels", levels, LEVELS)
         _check.choice(name, "convention", convention, ("paper", "code"))
         decoded: Literal["frame", "excerpt"] | None = None
         constant = 0.0
@@ -87,6 +101,7 @@ class SourceFilterSeparator(nn.Module):
         else:
             constant = _check.real(name, "roll_off", roll_off)
         self.convention = convention
+        self.levels: SynthesisLevels = levels
         self.hop = _check.integer(name, "hop", hop, 1)
         self.encoder = MixtureEncoder(
             frame=2 * hop, hop=hop, hidden=encoder_hidden, embedding=embedding
@@ -161,7 +176,16 @@ class SourceFilterSeparator(nn.Module):
         """
         with evaluating(self):
             sources = self(mixture, f0, generator=generator).sources
-        return soft_mask_separation(mixture, sources, n_fft=_MASK_FFT, hop=self.hop)
+        return soft_mask_separation(
+            mixture, sources, n_fft=_MASK_FFT, hop=self.hop, **self.mask_options
+        )
+
+    @property
+    def mask_options(self) -> MaskOptions:
+        """Arguments of :func:`~rlsv_fast.umss.soft_mask_separation` for these levels."""
+        if self.levels == "fitted":
+            return {"power": 2.0, "level_updates": FITTED_UPDATES}
+        return {"power": 1.0, "level_updates": 0}
 
 
 def check_tracks(module: str, mixture: Tensor, f0: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rlsv_fast.errors import InputError
 from rlsv_fast.training.config import Value
 from rlsv_fast.training.settings import Schema
+from rlsv_fast.umss import hcqt
 
 
 def _between(default: Any, low: float, high: float) -> Any:
@@ -24,6 +25,8 @@ class SeparatorConfig:
         kind: a source-filter model of every voice, or the U-Net baseline.
         roll_off: of the glottal source: 6 dB an octave, or decoded for each frame or excerpt
             (source-filter only).
+        levels: of the voices in the masks: as they are synthesised, as published, or fitted to the
+            mixture in each window (source-filter only; no matter to the training).
         conditioning: of the U-Net: the pitch itself, or the spectrum of its harmonics.
         f0: tracks that come with the data, or those of the two pretrained networks, which are then
             a part of the model.
@@ -36,6 +39,7 @@ class SeparatorConfig:
 
     kind: Literal["source-filter", "u-net"] = "source-filter"
     roll_off: Literal["fixed", "frame", "excerpt"] = "fixed"
+    levels: Literal["synthesised", "fitted"] = "synthesised"
     conditioning: Literal["one-hot", "harmonics"] = "one-hot"
     f0: Literal["external", "estimated"] = "external"
     multif0: Literal["frozen", "trained"] = "frozen"
@@ -208,19 +212,40 @@ def _check(config: EnsembleConfig) -> None:
         for key in ("consistency", "band", "commitment"):
             if getattr(loss, key) > 0:
                 raise InputError(f"loss.{key} > 0 goes with model.f0 = 'estimated'")
-    elif config.data.voices != 4:
-        raise InputError(
-            f"model.f0 = 'estimated' assigns four voices, data.voices is {config.data.voices}"
-        )
+    else:
+        _check_networks(config)
     if model.kind == "u-net":
         if not loss.supervised:
             raise InputError("model.kind = 'u-net' needs loss.supervised = true")
         if model.f0 == "estimated":
             raise InputError("model.kind = 'u-net' goes with model.f0 = 'external'")
-        if model.roll_off != "fixed":
-            raise InputError("model.roll_off goes with model.kind = 'source-filter'")
+        for key, usual in (("roll_off", "fixed"), ("levels", "synthesised")):
+            if getattr(model, key) != usual:
+                raise InputError(f"model.{key} goes with model.kind = 'source-filter'")
     if loss.reconstruction == 0 and not loss.consistency + loss.band + loss.commitment:
         raise InputError("all weights of the loss are 0: nothing would be trained")
+
+
+def _check_networks(config: EnsembleConfig) -> None:
+    """Likewise where the f0 networks are a part of the model."""
+    model, data, loss = config.model, config.data, config.loss
+    if data.voices != 4:
+        raise InputError(
+            f"model.f0 = 'estimated' assigns four voices, data.voices is {data.voices}"
+        )
+    shortest = hcqt.SHORTEST / hcqt.SAMPLE_RATE
+    if data.segment_length < shortest * data.sample_rate:
+        raise InputError(
+            f"model.f0 = 'estimated' needs excerpts of {shortest:.2f} s or more, "
+            f"data.segment_length = {data.segment_length} is "
+            f"{data.segment_length / data.sample_rate:.2f} s"
+        )
+    if "trained" not in (model.multif0, model.assignment):
+        for key in ("consistency", "band", "commitment"):
+            if getattr(loss, key) > 0:
+                raise InputError(
+                    f"loss.{key} > 0 goes with model.multif0 or model.assignment = 'trained'"
+                )
 
 
 SCHEMA = Schema(EnsembleConfig, PRESETS, _defaults, _check)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rlsv_fast.nn import Convention
+from rlsv_fast.ops import _check
 from rlsv_fast.umss.assignment import VoasCNN
 from rlsv_fast.umss.decode import THRESHOLDS, Method, band_masks, decode_f0
-from rlsv_fast.umss.hcqt import BINS, HCQT, frequencies, resample
+from rlsv_fast.umss.hcqt import BINS, HCQT, resample
 from rlsv_fast.umss.multif0 import LateDeep
 
 
@@ -37,8 +38,9 @@ class F0Tracker(nn.Module):
         train_assignment: whether the voice assignment is.
         method: of :func:`~rlsv_fast.umss.decode_f0`, whose gradient reaches the networks.
         thresholds: of the voices.
-        convention: ``"code"`` takes one reference level for all items of a batch
-            (:class:`~rlsv_fast.umss.HCQT`) and decodes as published.
+        reference: of the input level: of each item, or as published one of the whole ``"batch"``
+            (:class:`~rlsv_fast.umss.HCQT`).
+        convention: of the decoding.
 
     Reference:
         Richard, Chouteau, Torres, "A fully differentiable model for unsupervised singing voice
@@ -53,6 +55,7 @@ class F0Tracker(nn.Module):
         train_assignment: bool = False,
         method: Method = "reconstruction",
         thresholds: Sequence[float] = THRESHOLDS,
+        reference: Literal["item", "batch"] = "item",
         convention: Convention = "paper",
     ) -> None:
         super().__init__()
@@ -60,7 +63,8 @@ class F0Tracker(nn.Module):
         self.method = method
         self.thresholds = tuple(thresholds)
         self.convention = convention
-        self.transform = HCQT(convention=convention)
+        _check.choice("F0Tracker", "reference", reference, ("item", "batch"))
+        self.transform = HCQT(convention="code" if reference == "batch" else "paper")
         self.multif0 = LateDeep().requires_grad_(train_multif0)
         self.assignment = VoasCNN().requires_grad_(train_assignment)
         self.eval()
@@ -100,8 +104,7 @@ def band_loss(found: TrackedVoices) -> Tensor:
 
 def commitment_loss(found: TrackedVoices) -> Tensor:
     """Mean squared distance of the voices' saliences from 1 at the decoded bins and 0 elsewhere."""
-    grid = frequencies(found.f0.dtype).to(found.f0.device)
-    # decoded frequencies lie on the grid, or between two bins
-    bins = torch.bucketize(found.f0.detach(), (grid[1:] + grid[:-1]) / 2)
+    # not by the f0, which some methods scale or put between two bins
+    bins = found.assigned.argmax(2)
     wanted = nn.functional.one_hot(bins, BINS).transpose(2, 3) * (found.f0 > 0)[:, :, None]
     return (found.assigned - wanted.to(found.assigned)).square().mean()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from rlsv_fast.errors import InputError
 from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training.arithmetic import computing_threads
+from rlsv_fast.training.checkpoint_files import has_checkpoint
 from rlsv_fast.training.graph import Recorder
 from rlsv_fast.training.loop import Callback, Loop, Record, reading_interval
 from rlsv_fast.training.optimisation import Optimisation
 from rlsv_fast.training.position import Position
-from rlsv_fast.training.precision import matrix_products
-from rlsv_fast.training.run import enter_run, fit
+from rlsv_fast.training.precision import autocast, matrix_products
+from rlsv_fast.training.run import check_alike, enter_run, fit
 from rlsv_fast.training.step import Mark, StepLosses
 from rlsv_fast.umss.choirs import Song, split_songs
 from rlsv_fast.umss.excerpts import ChoirBatch, ExcerptStore, Place
@@ -30,8 +31,6 @@ from rlsv_fast.umss.model import EnsembleModel, EnsembleObjective, Known, build_
 from rlsv_fast.umss.runs import start_from, write_best
 from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
 from rlsv_fast.umss.unet import F0UNet
-
-logger = logging.getLogger(__name__)
 
 _CACHE_BYTES = 4 << 30
 """Of the saliences kept in the host's memory."""
@@ -58,6 +57,7 @@ class EnsembleUpdate(Optimisation):
         device: where to compute.
         capacity: the most steps between two fetches of their readings.
         processes: those that share each batch.
+        continued: the weights will come from a checkpoint; no others are looked for.
     """
 
     def __init__(
@@ -66,11 +66,15 @@ class EnsembleUpdate(Optimisation):
         device: torch.device,
         capacity: int,
         processes: Processes = ALONE,
+        *,
+        continued: bool = False,
     ) -> None:
         training = config.training
-        self.model = build_model(config, device)
-        if training.start_from:
-            start_from(self.model, Path(training.start_from))
+        with processes.together():
+            self.model = build_model(config, device, imported=not continued)
+            # the others get them when they are joined below
+            if training.start_from and processes.first and not continued:
+                start_from(self.model, Path(training.start_from))
         super().__init__(
             self.model,
             device,
@@ -84,7 +88,6 @@ class EnsembleUpdate(Optimisation):
         self.seed = training.seed
         self.steps = 0
         """Made so far; the trainer says where it begins."""
-        self.vary(0)
         if device.type == "cuda":  # a replayed graph finds it there
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(training.learning_rate, device=device)
@@ -93,11 +96,6 @@ class EnsembleUpdate(Optimisation):
         if processes.several:
             # normalisations of the U-Net see a process's own rows, as those of torch do
             self._shared = DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
-
-    def vary(self, step: int) -> None:
-        """Give each process noise of its own, from some step on."""
-        if self.processes.rank or step:
-            self.noise.manual_seed(self.seed + step * self.processes.size + self.processes.rank)
 
     def set_learning_rate(self, rate: float) -> None:
         """From the next step on."""
@@ -113,11 +111,18 @@ class EnsembleUpdate(Optimisation):
         if mark is not None:
             mark("data")
         self.steps += 1
+        if self.processes.several:  # the state of one generator alone is saved
+            self.noise.manual_seed(self.step_seed)
         with _dropping(self) if self.drops else nullcontext():
             losses: StepLosses = self._shared(mixture, sources, known, self.noise)
         if mark is not None:
             mark("forward")
         return losses, "backward"
+
+    @property
+    def step_seed(self) -> int:
+        """Of what is random in this step and process alone."""
+        return self.seed + self.steps * self.processes.size + self.processes.rank
 
     @property
     def drops(self) -> bool:
@@ -128,9 +133,9 @@ class EnsembleUpdate(Optimisation):
 @contextmanager
 def _dropping(update: EnsembleUpdate) -> Iterator[None]:
     """Give dropout, which knows no generator, random numbers of this step alone."""
-    device, size = update.device, update.processes.size
+    device = update.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(update.seed + update.steps * size + update.processes.rank)
+        torch.manual_seed(update.step_seed)
         yield
 
 
@@ -222,25 +227,28 @@ class KnownF0:
             return Known(f0=batch.f0)
         if not (self._of_f0 or self._of_salience):
             return Known()
-        missing = [i for i, place in enumerate(places) if place not in self._kept]
-        made = self._find(batch.mixture[missing]) if missing else batch.mixture.new_empty(0)
-        fresh = dict(zip(missing, made, strict=False))
-        for i, found in fresh.items():
+        device, dtype = batch.mixture.device, batch.mixture.dtype
+        found = torch.stack(
+            [
+                self._of(place, mixture).to(device, dtype)
+                for place, mixture in zip(places, batch.mixture, strict=True)
+            ]
+        )
+        return Known(f0=found) if self._of_f0 else Known(salience=found)
+
+    def _of(self, place: Place, mixture: Tensor) -> Tensor:
+        """What is kept of an excerpt; the same bits where there is no room to keep it."""
+        kept = self._kept.get(place)
+        if kept is None:
+            # alone: what is found must not depend on what else is missing
+            found = self._find(mixture[None])[0]
             # a track cannot be rounded, and takes nothing; a salience is between 0 and 1
             kept = found.cpu() if self._of_f0 else found.half().cpu()
             size = kept.numel() * kept.element_size()
             if size <= self._room:
                 self._room -= size
-                self._kept[places[i]] = kept
-        device, dtype = batch.mixture.device, batch.mixture.dtype
-        found = torch.stack(
-            [
-                # the same bits, whether kept or just found
-                (self._kept[place] if place in self._kept else fresh[i].half()).to(device, dtype)
-                for i, place in enumerate(places)
-            ]
-        )
-        return Known(f0=found) if self._of_f0 else Known(salience=found)
+                self._kept[place] = kept
+        return kept
 
     @torch.no_grad()
     def _find(self, mixture: Tensor) -> Tensor:
@@ -261,6 +269,7 @@ class EnsembleTrainer(Loop):
         run: run folder.
         device: where to compute.
         processes: those that train together; each has a trainer.
+        continued: :meth:`restore` will be called.
     """
 
     position: EnsemblePosition
@@ -274,6 +283,7 @@ class EnsembleTrainer(Loop):
         *,
         device: torch.device,
         processes: Processes = ALONE,
+        continued: bool = False,
     ) -> None:
         self.config = config
         self.store = store
@@ -281,10 +291,11 @@ class EnsembleTrainer(Loop):
         training = config.training
         self._obstacle = graph_obstacle(config, device, processes)
         interval = reading_interval(training, device)
-        self.update = EnsembleUpdate(config, device, interval, processes)
+        self.update = EnsembleUpdate(config, device, interval, processes, continued=continued)
         self.model = self.update.model
         self._graphed = None if self._obstacle else GraphedUpdate(self.update)
         self._known = KnownF0(self.model, config)
+        self._known_of_validation = KnownF0(self.model, config)
         super().__init__(
             config,
             training,
@@ -310,12 +321,6 @@ class EnsembleTrainer(Loop):
             else:
                 self._graphed(*batch, self.throughput.mark)
                 yield self.issued()
-
-    def restore(self, *, changeable: Collection[str] = ()) -> None:
-        """Continue from the newest checkpoint of the run folder that is whole."""
-        super().restore(changeable=changeable)
-        if self.processes.rank:  # the state saved is that of process 0
-            self.update.vary(self.position.step)
 
     def stopped_early(self) -> bool:
         """Whether the validation loss has not become better for so long."""
@@ -343,7 +348,7 @@ class EnsembleTrainer(Loop):
         if position.epoch % self.config.training.validate_every == 0:
             loss = self.processes.from_first(self._validation_loss)
             record["validation"] = loss
-            if position.best is None or loss < position.best:
+            if math.isfinite(loss) and (position.best is None or loss < position.best):
                 position.best, position.best_epoch = loss, position.epoch
                 if self.processes.first:
                     write_best(self.run, self.model, loss, position.epoch)
@@ -371,13 +376,15 @@ class EnsembleTrainer(Loop):
         sums, count = torch.zeros((), device=self.device), 0
         generator = torch.Generator(self.device).manual_seed(0)
         with evaluating(self.model), matrix_products(training.precision, self.device):
-            for batch in self.validation.epoch(training.batch_size, seed=0, epoch=0):
-                known = Known(f0=batch.f0 if self.model.tracker is None else None)
+            for places in self.validation.order(training.batch_size, seed=0, epoch=0):
+                batch = self.validation.gather(places)
+                known = self._known_of_validation(places, batch)
                 if only_f0:
                     losses = self.update.objective(batch.mixture, batch.sources, known, generator)
                     sums += losses.representation
                 else:
-                    f0, _ = self.model.track(batch.mixture, known)
+                    with autocast(training.precision, self.device):
+                        f0, _ = self.model.track(batch.mixture, known)
                     sums += self.update.objective.reconstruct(
                         batch.mixture, batch.sources, f0, generator
                     )
@@ -469,7 +476,16 @@ def train_separator(
             training, validation = choose_songs(songs, config)
             store = _excerpts(config, training, "singers", device, data.passes)
             other = _excerpts(config, validation, "validation_singers", device)
-        trainer = EnsembleTrainer(config, store, other, run, device=device, processes=processes)
+        check_alike(config, [[song.name for song in s.songs] for s in (store, other)], processes)
+        trainer = EnsembleTrainer(
+            config,
+            store,
+            other,
+            run,
+            device=device,
+            processes=processes,
+            continued=resume and processes.from_first(lambda: has_checkpoint(run)),
+        )
         fit(trainer, config, resume=resume, progress=progress, callback=callback, monitor=monitor)
         return trainer.model
 

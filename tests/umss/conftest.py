@@ -1,4 +1,4 @@
-"""The published code's numbers for the parts of UMSS."""
+"""The published code's numbers for the parts of UMSS; models and songs small enough to train on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from rlsv_fast.umss import Song
+from umss.small import make_songs, shrink
 
 Golden: TypeAlias = dict[str, Tensor]
 
@@ -23,3 +26,15 @@ def golden(shared: Path) -> Callable[[str], Golden]:
             return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
 
     return read
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that a run trains is small, and the imported networks are random ones."""
+    shrink(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> list[Song]:
+    """One song to train on, "one", and one to validate on, "two"."""
+    return make_songs(tmp_path_factory.mktemp("songs"))

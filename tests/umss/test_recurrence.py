@@ -59,3 +59,20 @@ def test_it_is_differentiable_once() -> None:
     (gradient,) = torch.autograd.grad(recurrent(layer, x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_under_autocast_the_state_keeps_its_precision() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.GRU(5, 4, batch_first=True)
+    x = torch.randn(2, 30, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = recurrent(layer, x)
+    assert found.dtype == torch.float32
+    found.sum().backward()
+    gradients = [parameter.grad for parameter in layer.parameters()]
+    layer.zero_grad()
+    exact = recurrent(layer, x)
+    exact.sum().backward()
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-2)
+    for one, parameter in zip(gradients, layer.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=2e-2, atol=2e-2 * len(x) * 30)
