@@ -16,16 +16,19 @@ assignment trained (their weights are random: the arithmetic is the same). Sides
 Both compute the published code's conventions, on the same data. That both compute one thing is
 checked first: the first step's losses and gradients, from equal weights, noise and features. Times
 are medians of samples in turn (peer_clock.py), memory is the peak above the process at rest after
-set-up, over two steps in a process of its own; both sides keep the memory that they free, as
-`rlsv-fast train` does. Stages are those of the trainer's marks. Parts are measured by themselves,
-each from detached inputs. Needs nnAudio (pip install nnAudio) for the original's transform, else
-both sides have this library's. Writes step.json and step.md.
+set-up, over two steps in a process of its own. Freed memory is kept on both sides, as `rlsv-fast
+train` does it, or returned to the system on both, as a C library does it that nobody asks. Stages
+are those of the trainer's marks. Parts are measured by themselves, each from detached inputs. Needs
+nnAudio (pip install nnAudio) for the original's transform, else both sides have this library's.
+Writes step.json and step.md; --only REGEX on "separator 1 kept 1" (model, items, memory, threads)
+measures some rows anew and leaves the others of a report that --out has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -71,12 +74,16 @@ MODELS: dict[str, tuple[str, ...]] = {
     "full": ("model.f0=estimated", "model.assignment=trained", "model.reference=item"),
 }
 SAMPLES, RATE, VOICES = 64000, 16000, (400.0, 300.0, 200.0, 120.0)
-RUNS = {  # model and items, sides
-    ("separator", 1): (OURS, TORCH, ORIGINAL),
-    ("full", 1): (OURS, KEPT, ORIGINAL),
-    ("separator", 4): (OURS, ORIGINAL),
-    ("separator", 15): (OURS,),
+RUNS = {  # model, items and what becomes of freed memory; sides
+    ("separator", 1, "kept"): (OURS, TORCH, ORIGINAL),
+    ("full", 1, "kept"): (OURS, KEPT, ORIGINAL),
+    ("separator", 1, "returned"): (OURS, ORIGINAL),
+    ("full", 1, "returned"): (OURS, KEPT, ORIGINAL),
+    ("separator", 4, "kept"): (OURS, ORIGINAL),
+    ("separator", 15, "kept"): (OURS,),
 }
+MAIN = (("separator", 1, "kept"), ("full", 1, "kept"))
+"""Taken apart, and measured on every number of threads."""
 BUDGET, ROUNDS = 21.0, 2
 """Seconds of samples per side, and rounds of the parts."""
 AGREEMENT = 1e-3
@@ -302,7 +309,13 @@ def medians(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def measure(
-    model: str, items: int, sides: tuple[str, ...], samples: int = SAMPLES, budget: float = BUDGET
+    model: str,
+    items: int,
+    sides: tuple[str, ...],
+    samples: int = SAMPLES,
+    *,
+    budget: float = BUDGET,
+    apart: bool = True,
 ) -> dict[str, Any]:
     """Seconds of every side in turn, of the stages of each step, and of the parts."""
     stages: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -327,23 +340,18 @@ def measure(
         stages[side].clear()
     taken = peer_clock.interleaved(calls, budget)
     parts: dict[str, list[dict[str, float]]] = defaultdict(list)
-    parted = (OURS, ORIGINAL) if items == 1 else ()
+    parted = (OURS, ORIGINAL) if apart else ()
     problems = {side: Problem.make(model, items, samples) for side in parted}
     for _ in range(ROUNDS):
         for side, problem in problems.items():
             parts[side].append(in_parts(problem, side))
     return {
-        "model": model,
-        "items": items,
-        "threads": torch.get_num_threads(),
-        "sides": {
-            side: {
-                **taken[side],
-                "stages": medians(stages[side]),
-                **({"parts": medians(parts[side])} if side in parts else {}),
-            }
-            for side in sides
-        },
+        side: {
+            **taken[side],
+            "stages": medians(stages[side]),
+            **({"parts": medians(parts[side])} if side in parts else {}),
+        }
+        for side in sides
     }
 
 
@@ -365,13 +373,18 @@ def _ratio(row: dict[str, Any], side: str, value: Callable[[dict[str, Any]], flo
     return f"{value(sides[ORIGINAL]) / value(sides[side]):.1f}"
 
 
+def _size(row: dict[str, Any]) -> str:
+    return f"{row['model']}, {row['items']} × {len(VOICES)}"
+
+
 def text(report: dict[str, Any]) -> str:
     """The tables."""
     facts, rows = report["machine"], report["runs"]
     whole = [
         (
-            f"{row['model']}, {row['items']} × {len(VOICES)}",
+            _size(row),
             str(row["threads"]),
+            row["memory"],
             side,
             f"{one['median']:.3f}",
             _ratio(row, side, lambda s: s["median"]),
@@ -384,8 +397,9 @@ def text(report: dict[str, Any]) -> str:
     ]
     stages = [
         (
-            f"{row['model']}, {row['items']} × {len(VOICES)}",
+            _size(row),
             str(row["threads"]),
+            row["memory"],
             side,
             *(
                 f"{one['stages'][stage]:.3f} ({100 * one['stages'][stage] / total:.0f} %)"
@@ -399,21 +413,14 @@ def text(report: dict[str, Any]) -> str:
     lines = [
         "# A training step of the source-filter separator",
         "",
-        f"`python benchmarks/umss_step.py`, {facts['processor']}, torch {facts['torch']}, commit "
-        f"{facts['commit']}, {report['date']}; the original's harmonic CQT: {report['transform']}. "
-        "Wall seconds, medians; × is the original over that side. The script says what each is.",
+        f"`python benchmarks/umss_step.py`, {facts['processor']}, torch {facts['torch']}, commit(s) "
+        f"{', '.join(sorted({row['commit'] for row in rows}))}; the original's harmonic CQT: "
+        f"{report['transform']}. Wall seconds, medians; × is the original over that side. The "
+        "script says what each is.",
         "",
         *table(
-            (
-                "model, items × voices",
-                "threads",
-                "side",
-                "s",
-                "×",
-                "peak MiB",
-                "×",
-                "clean samples",
-            ),
+            ("model, items × voices", "threads", "freed memory", "side", "s", "×")
+            + ("peak MiB", "×", "clean samples"),
             whole,
         ),
         "From equal weights, noise and features the first losses and gradients differ by",
@@ -427,7 +434,7 @@ def text(report: dict[str, Any]) -> str:
         "",
         "## Stages of a step, seconds",
         "",
-        *table(("model, items × voices", "threads", "side", *STAGES), stages),
+        *table(("model, items × voices", "threads", "freed memory", "side", *STAGES), stages),
         "The frozen multi-f0 network of ours belongs to the data, as what it finds is kept.",
         "",
         "## Parts of a step, forward and backward",
@@ -452,7 +459,7 @@ def text(report: dict[str, Any]) -> str:
                 )
             )
         lines += [
-            f"{row['model']}, {row['items']} × {len(VOICES)}, {row['threads']} thread(s)",
+            f"{_size(row)}, {row['threads']} thread(s)",
             "",
             *table(("part", "ours, s", "backward", "share", "original, s", "backward", "×"), cells),
         ]
@@ -466,53 +473,82 @@ def _child(threads: int, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def _print_run(model: str, items: int, memory: str, side: str | None) -> None:
+    """All sides of a row, or the memory of one, in this process."""
+    if memory == "kept":
+        keep_freed_memory()
+    key = model, items, memory
+    found: Any
+    if side:
+        found = peak_memory(model, items, side)
+    else:
+        found = measure(model, items, RUNS[key], apart=key in MAIN)
+    print(json.dumps(found))
+
+
+def _agreements() -> dict[str, dict[str, float]]:
+    """Of each model; ends the process where losses are too far apart."""
+    found = {model: agreement(model) for model in MODELS}
+    found["separator in float64"] = agreement("separator", dtype=torch.float64)
+    for model, apart in found.items():
+        if apart["loss_apart"] > AGREEMENT:
+            sys.exit(f"{model}: the sides do not compute one thing: {apart}")
+    return found
+
+
+def _row(key: tuple[str, int, str], threads: int, with_memory: bool) -> dict[str, Any]:
+    """Everything about one model, in processes of their own."""
+    model, items, memory = key
+    run = ("--run", model, str(items), memory)
+    row = {"model": model, "items": items, "memory": memory, "threads": threads}
+    sides = _child(threads, *run)
+    for side in sides if with_memory else ():
+        sides[side]["peak_mib"] = _child(threads, *run, "--peak", side)
+    return {**row, "commit": machine.commit(), "date": str(date.today()), "sides": sides}
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['model']} {row['items']} {row['memory']} {row['threads']}"
+
+
 def main() -> None:
-    """Measure in processes of their own, and write step.json and step.md."""
+    """Measure and write step.json and step.md."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=Path("umss-step"))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--run", nargs=2, metavar=("MODEL", "ITEMS"), help="print one row alone")
+    parser.add_argument("--only", default="", help="regex on 'separator 1 kept 1'")
+    parser.add_argument("--run", nargs=3, metavar=("MODEL", "ITEMS", "MEMORY"), help="print a row")
     parser.add_argument("--peak", metavar="SIDE", help="of that row, the memory of a side alone")
     options = parser.parse_args()
     if options.run:
         peer_clock.pin(options.threads[0])
         torch.set_num_threads(options.threads[0])
-        keep_freed_memory()
-        model, items = options.run[0], int(options.run[1])
-        if options.peak:
-            print(json.dumps(peak_memory(model, items, options.peak)))
-        else:
-            print(json.dumps(measure(model, items, RUNS[model, items])))
+        model, items, memory = options.run
+        _print_run(model, int(items), memory, options.peak)
         return
+    path = options.out / "step.json"
+    done = json.loads(path.read_text())["runs"] if options.only and path.exists() else []
+    rows = {_name(row): row for row in done}
     report: dict[str, Any] = {
         "machine": machine.facts(),
-        "date": str(date.today()),
         "transform": "nnAudio's, made for every call"
         if original_umss.has_nnaudio()
         else "this library's, as nnAudio is not installed",
-        "agreement": {
-            **{model: agreement(model) for model in MODELS},
-            "separator in float64": agreement("separator", dtype=torch.float64),
-        },
-        "runs": [],
+        "agreement": _agreements(),
     }
-    for model, found in report["agreement"].items():
-        if found["loss_apart"] > AGREEMENT:
-            sys.exit(f"{model}: the sides do not compute one thing: {found}")
     options.out.mkdir(parents=True, exist_ok=True)
     for threads in options.threads:
-        for (model, items), sides in RUNS.items():
-            if items > 1 and threads != options.threads[0]:
-                continue  # the larger batches take minutes
-            run = ("--run", model, str(items))
-            row = _child(threads, *run)
-            if threads == options.threads[0]:  # memory hardly depends on threads
-                for side in sides:
-                    row["sides"][side]["peak_mib"] = _child(threads, *run, "--peak", side)
-            report["runs"].append(row)
-            seconds = {side: round(one["median"], 3) for side, one in row["sides"].items()}
-            print(model, items, f"{threads} thread(s)", seconds, flush=True)
-            (options.out / "step.json").write_text(json.dumps(report, indent=1) + "\n")
+        first = threads == options.threads[0]
+        for key in RUNS if first else MAIN:  # the others take minutes
+            name = " ".join(map(str, (*key, threads)))
+            if not re.search(options.only, name):
+                continue
+            rows[name] = _row(key, threads, with_memory=first)  # hardly depends on threads
+            sides = rows[name]["sides"]
+            seconds = {side: round(one["median"], 3) for side, one in sides.items()}
+            print(name, seconds, flush=True)
+            report["runs"] = list(rows.values())
+            path.write_text(json.dumps(report, indent=1) + "\n")
             (options.out / "step.md").write_text(text(report))
 
 

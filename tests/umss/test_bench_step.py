@@ -48,30 +48,30 @@ def test_the_original_is_in_force_and_then_is_not() -> None:
 
 
 def test_sides_learn_and_are_measured_and_told() -> None:
-    sides = umss_step.RUNS["separator", 1]
-    row = umss_step.measure("separator", 1, sides, SHORT["separator"], budget=0.01)
-    parts = row["sides"][umss_step.OURS]["parts"]
-    assert set(parts) == set(row["sides"][umss_step.ORIGINAL]["parts"])
+    sides = umss_step.RUNS[umss_step.MAIN[0]]
+    found = umss_step.measure("separator", 1, sides, SHORT["separator"], budget=0.01)
+    parts = found[umss_step.OURS]["parts"]
+    assert set(parts) == set(found[umss_step.ORIGINAL]["parts"])
     assert {"encoder", "decoder", "synthesiser", "loss"} <= set(parts) and min(parts.values()) > 0
     for side in sides:
-        one = row["sides"][side]
+        one = found[side]
         assert set(one["stages"]) == set(umss_step.STAGES)
         assert sum(one["stages"].values()) <= 1.5 * one["median"]
         one["peak_mib"] = 1.0
+    row = {"model": "separator", "items": 1, "memory": "kept", "threads": 1, "commit": "C"}
     report = {
-        "machine": {"processor": "P", "torch": "T", "commit": "C"},
-        "date": "D",
+        "machine": {"processor": "P", "torch": "T"},
         "transform": "none",
         "agreement": {"separator": {"loss_apart": 1e-6, "gradient_apart": 1e-4}},
-        "runs": [row],
+        "runs": [row | {"sides": found}],
     }
     told = umss_step.text(report)
     assert all(f"| {side} |" in told for side in sides) and "| synthesiser |" in told
-    ratio = row["sides"][umss_step.ORIGINAL]["median"] / row["sides"][umss_step.OURS]["median"]
+    ratio = found[umss_step.ORIGINAL]["median"] / found[umss_step.OURS]["median"]
     assert f"| {ratio:.1f} | 1 | 1.0 |" in told
 
 
-@pytest.mark.parametrize("side", umss_step.RUNS["separator", 1])
+@pytest.mark.parametrize("side", umss_step.RUNS[umss_step.MAIN[0]])
 def test_steps_of_every_side_move_the_model_alike(side: str) -> None:
     moved = []
     for name in (umss_step.OURS, side):
