@@ -16,6 +16,7 @@ from documents import run_examples as run_examples_of
 from rlsv_fast import training
 from rlsv_fast.cli import _parser
 from rlsv_fast.training.checkpoint import save_checkpoint
+from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
 
 WITH_EXAMPLES = [page for page in PAGES if any(not package for package, _ in examples(page))]
 OPTIONAL = [(page, package) for page in PAGES for package, _ in examples(page) if package]
@@ -95,6 +96,8 @@ def test_command_lines_are_understood(page: Path) -> None:
             options = _parser().parse_args(words[1:])
             if options.verb == "train" and not options.resume:
                 training.resolve(options.preset, options.config, options.set)
+            if options.verb == "umss train" and not options.resume:
+                SCHEMA.resolve(options.preset, options.config, options.set)
         elif words[0] == "make":
             assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), words
         elif words[0] == "python" and words[1].endswith(".py"):
@@ -109,11 +112,16 @@ def test_the_quick_start_is_one_whole() -> None:
     assert all(f"--root {made}" in " ".join(words) for words in lines[2:5])
 
 
-def test_the_settings_page_is_what_the_settings_are() -> None:
+@pytest.mark.parametrize(
+    ("page", "config"),
+    [("settings", training.Config()), ("settings_ensembles", EnsembleConfig())],
+)
+def test_the_settings_pages_are_what_the_settings_are(page: str, config: object) -> None:
     table = settings_table()
-    text = table.PAGE.read_text()
-    assert text == table.page(text), "run: python docs/settings_table.py"
-    for key in training.flatten(training.Config()):
+    path = ROOT / "docs" / f"{page}.md"
+    text = path.read_text()
+    assert text == table.page(path), "run: python docs/settings_table.py"
+    for key in training.flatten(config):
         assert text.count(f"| `{key}` |") == 1, key
 
 

@@ -179,10 +179,12 @@ def _announcer(options: Namespace, run: Path) -> Any:
             )
         elif record["kind"] == "epoch" and "validation" in record:
             best = "none" if record["best"] is None else f"{record['best']:.3f}"
+            # where the f0 networks are trained alone, theirs is the loss
+            loss = record["reconstruction"] or record["representation"]
             speed = training.describe_throughput(record["throughput"])
             say(
                 options,
-                f"epoch {record['epoch'] + 1}: loss {record['reconstruction']:.3f}, validation "
+                f"epoch {record['epoch'] + 1}: loss {loss:.3f}, validation "
                 f"{record['validation']:.3f}, best {best}; {speed}",
             )
 

@@ -197,9 +197,13 @@ PRESETS: Mapping[str, Mapping[str, Value]] = {
 """The variants of the published comparison; what a preset does not name is the default."""
 
 
+CODE: Mapping[str, Value] = {"model.reference": "batch"}
+"""Defaults under ``convention = "code"``."""
+
+
 def _defaults(given: Mapping[str, Value]) -> Mapping[str, Value]:
-    """What comes with the published code: one reference level of a batch."""
-    return {"model.reference": "batch"} if given.get("convention") == "code" else {}
+    """The defaults that differ from the dataclasses'."""
+    return CODE if given.get("convention") == "code" else {}
 
 
 def _check(config: EnsembleConfig) -> None:

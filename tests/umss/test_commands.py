@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ def test_training_says_what_it_does_and_goes_on(
     assert main([*arguments, "--set=training.max_steps=5"]) == 0
     assert "3 of 5 steps done" in capsys.readouterr().err
     assert read_checkpoint(folder).state["step"] == 5
+
+
+def test_what_is_said_of_f0_networks_alone(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["umss", "train", f"--root={root}", f"--out={tmp_path / 'run'}", *OPTIONS]
+    assert main([*arguments, "--preset=w-up-1", f"--set={LONG}", "--set=training.epochs=1"]) == 0
+    told = re.search(r"epoch 1: loss (\S+), validation (\S+), best", capsys.readouterr().err)
+    assert told is not None and float(told[1]) > 0 and float(told[2]) > 0
 
 
 def test_a_file_of_settings_names_the_run(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from training import workers
 from training.conftest import one_thread  # noqa: F401  (autouse)
@@ -114,6 +115,27 @@ def test_an_interruption_of_both_loses_no_bit(
 
 def _resume(processes: Processes, songs: list[Song], run: Path, preset: str) -> None:
     _train(processes, songs, run, preset, resume=True)
+
+
+def _begun(processes: Processes, run: Path) -> None:
+    """What process 0 has read of another run is in all of them."""
+    shrink(setattr)
+    if processes.rank:
+        run = run / "unreachable"
+    settings = config(LONG, f"training.start_from={run}", preset="sft-sft")
+    begun = EnsembleUpdate(settings, torch.device("cpu"), 1, processes).model.state_dict()
+    path = (run if processes.first else run.parent) / "best.safetensors"
+    best = load_file(path)
+    assert best.keys() == begun.keys()
+    assert all(tensor.equal(begun[name]) for name, tensor in best.items())
+
+
+def test_one_reads_what_both_start_from(
+    songs: list[Song], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink(monkeypatch.setattr)
+    _alone(songs, tmp_path / "run", "w-up-1", LONG, "training.epochs=1")
+    workers.run(2, tmp_path, _begun, tmp_path / "run")
 
 
 def _refusals(processes: Processes, songs: list[Song], run: Path) -> None:
