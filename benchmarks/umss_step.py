@@ -413,7 +413,7 @@ def text(report: dict[str, Any]) -> str:
     lines = [
         "# A training step of the source-filter separator",
         "",
-        f"`python benchmarks/umss_step.py`, {facts['processor']}, torch {facts['torch']}, commit(s) "
+        f"`python benchmarks/umss_step.py`, {facts['processor']}, torch {facts['torch']}, commits "
         f"{', '.join(sorted({row['commit'] for row in rows}))}; the original's harmonic CQT: "
         f"{report['transform']}. Wall seconds, medians; × is the original over that side. The "
         "script says what each is.",
