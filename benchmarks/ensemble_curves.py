@@ -56,7 +56,7 @@ def drawn(curves: dict[str, list[dict[str, Any]]]) -> Figure:
 
 
 def main() -> None:
-    """Write curves.json and curves.svg."""
+    """Write curves.json and curves.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("logs", nargs="+", metavar="NAME=LOG")
     parser.add_argument("--out", type=Path, required=True)
@@ -67,7 +67,7 @@ def main() -> None:
         curves[name] = epochs(Path(path))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "curves.json").write_text(json.dumps(curves, indent=0) + "\n")
-    save(drawn(curves), options.out / "curves.svg")
+    save(drawn(curves), options.out / "curves.png")
 
 
 if __name__ == "__main__":
