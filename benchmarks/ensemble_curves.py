@@ -49,6 +49,7 @@ def drawn(curves: dict[str, list[dict[str, Any]]]) -> Figure:
                 color=line.get_color(),
                 markersize=3,
             )
+        axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.set_ylabel("loss (line: training, dots: validation)")
         axes.legend()
