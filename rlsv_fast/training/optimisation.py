@@ -66,6 +66,7 @@ class Optimisation(ABC):
         weight_decay: added to the gradient, times the weight.
         seed: of the noise.
         precision: of the settings; decides whether a GPU may compute in TF32.
+        clip: the largest norm that a gradient keeps, 0 for any.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Optimisation(ABC):
         weight_decay: float = 0.0,
         seed: int,
         precision: str,
+        clip: float = 0.0,
     ) -> None:
         self.processes = processes
         self.device = device
@@ -93,6 +95,7 @@ class Optimisation(ABC):
         self.readings = Readings(capacity, device)
         self._parameters = list(model.parameters())
         self._precision = precision
+        self._clip = clip
 
     @abstractmethod
     def losses_of(self, batch: tuple[Any, ...], mark: Mark | None) -> tuple[StepLosses, str]:
@@ -123,6 +126,8 @@ class Optimisation(ABC):
         if self.processes.several:
             row = average(row)  # the same bits everywhere, and not finite if any is not
         finite = row[0].isfinite() & row[3].isfinite()
+        if self._clip:
+            torch._foreach_mul_(gradients, (self._clip / norm).clamp(max=1))
         # what GradScaler sets: 1 makes the fused step leave everything as it is
         self.optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
         self.optimizer.step()

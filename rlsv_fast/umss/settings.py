@@ -109,6 +109,7 @@ class EnsembleTrainingConfig:
         batch_size: B, of all processes together.
         learning_rate: of Adam.
         weight_decay: added to the gradient, times the weight.
+        clip: the largest norm that a gradient keeps; 0: any, as published.
         decay: factor of the learning rate after every so many epochs.
         decay_every: epochs from one such step to the next.
         epochs: passes over the songs, at most.
@@ -131,6 +132,7 @@ class EnsembleTrainingConfig:
     batch_size: int = _between(15, 1, 1 << 16)
     learning_rate: float = _between(1e-4, 1e-12, 10.0)
     weight_decay: float = _between(1e-5, 0.0, 1.0)
+    clip: float = _between(0.0, 0.0, 1e9)
     decay: float = _between(0.98, 1e-6, 1.0)
     decay_every: int = _between(200, 1, 10**9)
     epochs: int = _between(8000, 1, 10**9)

@@ -84,6 +84,7 @@ class EnsembleUpdate(Optimisation):
             weight_decay=training.weight_decay,
             seed=training.seed,
             precision=training.precision,
+            clip=training.clip,
         )
         self.seed = training.seed
         self.steps = 0
