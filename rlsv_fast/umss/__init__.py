@@ -52,6 +52,7 @@ from rlsv_fast.umss.model import EnsembleModel, EnsembleObjective
 from rlsv_fast.umss.multif0 import LateDeep
 from rlsv_fast.umss.parameter_decoder import ParameterDecoder
 from rlsv_fast.umss.published import RESULTS, TEST_SETS, Published
+from rlsv_fast.umss.recordings import separate_trained, track_trained
 from rlsv_fast.umss.robustness import (
     Perturbation,
     RobustnessRow,
@@ -155,6 +156,7 @@ __all__ = [
     "roll_off_response",
     "separate_comb",
     "separate_in_blocks",
+    "separate_trained",
     "shift_f0",
     "si_sdr_frames",
     "soft_mask_separation",
@@ -162,6 +164,7 @@ __all__ = [
     "split_songs",
     "test_songs",
     "test_songs",
+    "track_trained",
     "track_voices",
     "train_separator",
     "transpose_f0",
