@@ -359,8 +359,8 @@ def _add_umss(verbs: argparse._SubParsersAction[_Parser], common: _Parser, devic
         help="separate recordings of singing ensembles: a wav for each voice",
         description="Writes a wav for each voice, at the rate and with the channels of the "
         "recording, a CSV of the f0 and a picture of it. Without --model the masks are combs of "
-        "harmonics at the f0 of each voice. A model with f0 networks of its own finds the f0 itself, "
-        "unless --f0 gives it.",
+        "harmonics at the f0 of each voice. A model with f0 networks of its own finds the f0 "
+        "itself, unless --f0 gives it.",
     )
     verb.set_defaults(verb="umss separate")
     verb.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
