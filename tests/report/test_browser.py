@@ -419,11 +419,12 @@ def test_the_voices_of_an_ensemble_play_in_sync(browser: Chrome, tmp_path: Path)
             assert browser.execute_script(wide) == width
         assert browser.execute_script("return window.hostile === undefined")
         # a line over the picture, as wide as it, with a gap where the voice is silent
-        lines = browser.find_elements(By.CSS_SELECTOR, ".picture:nth-child(2) .tracks path")
+        upper = ".ensemble .picture:nth-child(2)"
+        lines = browser.find_elements(By.CSS_SELECTOR, f"{upper} .tracks path")[:2]
         assert [line.get_attribute("d").count("M") for line in lines] == [2, 2]
         size = "const b = arguments[0].getBoundingClientRect(); return [b.left, b.width, b.height]"
         line, picture = (
             browser.execute_script(size, found)
-            for found in (lines[1], browser.find_element(By.CSS_SELECTOR, ".picture:nth-child(2)"))
+            for found in (lines[1], browser.find_element(By.CSS_SELECTOR, upper))
         )
         assert line[:2] == pytest.approx(picture[:2], abs=3) and 10 < line[2] < picture[2]

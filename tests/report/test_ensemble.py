@@ -19,6 +19,7 @@ from rlsv_fast import umss
 from rlsv_fast.cli import main
 from rlsv_fast.errors import InputError
 from rlsv_fast.report.ensemble import EnsembleExample, EnsemblePage
+from rlsv_fast.umss.settings import SCHEMA
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -145,3 +146,28 @@ def test_measures_are_read_back(trained: tuple[Path, Path], tmp_path: Path) -> N
         path.write_text(json.dumps(spoiled))
         with pytest.raises(InputError, match="evaluate again"):
             umss.read_result(path)
+
+
+def test_a_page_without_anything(tmp_path: Path) -> None:
+    config = SCHEMA.resolve()
+    made = umss.write_report(config, umss.EnsembleModel(config), tmp_path)
+    assert [note.partition(":")[0] for note in made.notes] == [
+        "no loss curves",
+        "no measures",
+        "no examples",
+    ]
+    text = "".join(read(made.page).text)
+    assert made.files == [made.page] and "No excerpts" in text and "Not evaluated" in text
+
+
+def test_a_u_net_synthesises_nothing(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    config = SCHEMA.resolve("u-net")
+    songs = umss.find_songs(trained[0])
+    model = umss.EnsembleModel(config)
+    made = umss.write_report(config, model, tmp_path, songs=songs, examples=9, seconds=1.0)
+    audio = [data_of(path) for path in made.files if path.suffix == ".js"]
+    assert len(audio) == 4 and all(len(sounds) == 9 for sounds in audio)
+    # the songs take turns
+    names = [str(found["alt"]) for tag, found in read(made.page).tags if tag == "img"][::5]
+    assert [name.split()[5].strip(",") for name in names] == ["one", "two"] * 2
+    assert made.notes[-1].startswith("4 of 9 examples")

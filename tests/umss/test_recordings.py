@@ -12,7 +12,9 @@ from torch import Tensor
 
 from rlsv_fast import ops, umss
 from rlsv_fast.cli import main
+from rlsv_fast.training.settings import to_toml
 from rlsv_fast.umss.recordings import _joined, _Segment, _segments
+from rlsv_fast.umss.runs import write_best
 from rlsv_fast.umss.settings import SCHEMA
 from umss.choir_files import PITCHES, quartet, tone
 
@@ -193,3 +195,29 @@ def test_the_command_with_a_trained_run(tmp_path: Path, capsys: pytest.CaptureFi
     expected = whole(model, recording(1.3) / 4, RATE, times, f0, segment=8192 / RATE)
     np.testing.assert_allclose(voices, expected[:, 0].numpy(), atol=1e-3)
     assert main([*command[:3], f"--model={tmp_path}", f"--out={out}-2"]) == 2
+
+
+def test_the_command_with_a_run_that_finds_the_f0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    run, out, wav = tmp_path / "run", tmp_path / "out", tmp_path / "song.wav"
+    config = SCHEMA.resolve("sf-sf", None, ["data.segment_length=24000"])
+    torch.manual_seed(2)
+    model = umss.EnsembleModel(config).eval()
+    run.mkdir()
+    (run / "config.toml").write_text(to_toml(config))
+    write_best(run, model, 1.0, 1)
+    samples = recording(1.6) / 4
+    soundfile.write(wav, samples[0].numpy(), RATE, subtype="FLOAT")
+    command = ["umss", "separate", str(wav), f"--model={run}", f"--out={out}"]
+    assert main([*command, "--voices=sab"]) == 2
+    assert "four voices" in capsys.readouterr().err
+    assert main(command) == 0
+    assert {path.name for path in out.iterdir()} == {
+        *("song_f0.csv", "song_f0.png"),
+        *(f"song_{voice}.wav" for voice in umss.VOICES),
+    }
+    tracks = umss.read_csv(out / "song_f0.csv")
+    expected = umss.track_trained(model, samples, RATE, segment=1.5)
+    np.testing.assert_allclose(tracks.frequency, expected.frequency, atol=1e-3)
