@@ -129,7 +129,7 @@ class EnsemblePage:
                 "pictures": pictures,
                 "ticks": _ticks(example.sample_rate),
                 "rows": [
-                    ("mixture", [Button("input", "mixture", "", True)]),
+                    ("mixture", [Button("input", "input", "", True)]),
                     *((voice, _buttons(example, voice)) for voice in example.voices),
                 ],
             }

@@ -57,7 +57,7 @@ def test_every_version_can_be_chosen_and_has_a_name(page: Path) -> None:
     radios = [found for tag, found in read(page).tags if found.get("type") == "radio"]
     assert len(radios) == 2 * 7
     labels = [str(radio["aria-label"]) for radio in radios[:7]]
-    assert labels[:3] == ["mixture, mixture ", "soprano, true ", "soprano, separated 12.3 dB"]
+    assert labels[:3] == ["mixture, input ", "soprano, true ", "soprano, separated 12.3 dB"]
     assert [number for number, radio in enumerate(radios) if "checked" in radio] == [0, 7]
     audio = data_of(page.parent / "examples" / "01.js")
     assert set(audio) == {radio["value"] for radio in radios}
