@@ -33,6 +33,7 @@ _COMMANDS = {
     "umss separate": ("umss", "separate"),
     "umss train": ("ensembles", "train"),
     "umss evaluate": ("ensembles", "evaluate"),
+    "umss report": ("ensembles", "draw"),
 }
 
 EXPERIMENTS = (
@@ -358,13 +359,17 @@ def _add_umss(verbs: argparse._SubParsersAction[_Parser], common: _Parser, devic
         parents=[common, device, weights, estimation],
         help="separate recordings of singing ensembles: a wav for each voice",
         description="Writes a wav for each voice, at the rate and with the channels of the "
-        "recording, a CSV of the f0 and a picture of it. No separator has been trained: the masks "
-        "are combs of harmonics at the f0 of each voice.",
+        "recording, a CSV of the f0 and a picture of it. Without --model the masks are combs of "
+        "harmonics at the f0 of each voice. A model with f0 networks of its own finds the f0 "
+        "itself, unless --f0 gives it.",
     )
     verb.set_defaults(verb="umss separate")
     verb.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
     verb.add_argument(
         "--f0", type=Path, metavar="CSV", help="tracks to use instead of estimating them"
+    )
+    verb.add_argument(
+        "--model", type=Path, metavar="RUN", help="run folder of a trained separator to use"
     )
     _add_umss_runs(group, common, device)
 
@@ -438,3 +443,24 @@ def _add_umss_runs(
         help="SI-SDR with shifted, transposed and muted f0 instead",
     )
     verb.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: RUN/evaluation")
+
+    verb = group.add_parser(
+        "report",
+        parents=[common, device, songs],
+        help="write a page to hear and see what a trained separator does",
+        description="DIR/index.html opens in any browser, without a server or a network. Excerpts "
+        "are of the songs that the run validates on, or else of all songs of the folder.",
+    )
+    verb.set_defaults(verb="umss report")
+    verb.add_argument("run", type=Path, metavar="RUN")
+    verb.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: RUN/report")
+    verb.add_argument("--examples", type=int, default=4, metavar="N", help="default: 4")
+    verb.add_argument(
+        "--seconds", type=float, default=4.0, metavar="S", help="length of an excerpt, default: 4"
+    )
+    verb.add_argument("--singer", type=int, metavar="N", help="which one of every voice")
+    verb.add_argument(
+        "--f0-from-mix",
+        action="store_true",
+        help="give it the f0 that was estimated from mixtures, not that of the singers",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlsv_fast import training, umss
 from rlsv_fast.commands.common import chosen_device, must_be_new, next_run, progress_bar, say
+from rlsv_fast.commands.runs import check_drawable
 from rlsv_fast.errors import InputError, printable
 from rlsv_fast.processes import joined
 from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
@@ -110,6 +111,38 @@ def evaluate(options: Namespace) -> None:
     umss.write_result(result, out, name)
     _print(result.markdown())
     say(options, f"written: {out}")
+
+
+def draw(options: Namespace) -> None:
+    """Write the page of a run."""
+    out = options.out or options.run / "report"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not empty; choose another --out")
+    if options.examples < 0 or not 1.5 <= options.seconds <= 30:
+        raise InputError("--examples must be at least 0, and --seconds from 1.5 to 30")
+    check_drawable()
+    device = chosen_device(options.device)
+    config, model = umss.load_separator(options.run, device)
+    found = umss.find_songs(options.root)
+    with suppress(InputError):  # a folder of other songs than those of the training
+        found = umss.choose_songs(found, config)[1]
+    path = options.run / "evaluation" / "evaluation.json"
+    with progress_bar(options, options.examples, "example") as move:
+        drawn = umss.write_report(
+            *(config, model, out),
+            title=options.run.resolve().name,
+            songs=found,
+            examples=options.examples,
+            seconds=options.seconds,
+            singer=options.singer,
+            f0="mixture" if options.f0_from_mix else "singers",
+            log=options.run / "log.jsonl",
+            evaluation=umss.read_result(path) if path.exists() else None,
+            progress=move,
+        )
+    for note in drawn.notes:
+        say(options, note)
+    print(printable(str(drawn.page)))
 
 
 def _print(table: str) -> None:

@@ -33,7 +33,7 @@ def f0(options: Namespace) -> None:
     for path, table, picture in zip(options.files, *targets, strict=True):
         samples, rate = _read(path)
         tracks = _estimate(path, samples, rate, networks, options)
-        _write_tracks(tracks, path, table, picture)
+        _write_tracks(tracks, path, table, picture, options)
         _say_stages(options, len(samples) / rate, tracks.seconds)
 
 
@@ -47,19 +47,31 @@ def separate(options: Namespace) -> None:
     names = options.voices if given is None else given.voices
     tables, pictures, *wavs = _targets(options, names)
     device = chosen_device(options.device)
-    if given is None:  # before anything is read or computed
+    trained = None if options.model is None else umss.load_separator(options.model, device)
+    tracked = given is None and trained is not None and trained[1].tracker is not None
+    if tracked and len(names) != len(umss.VOICES):
+        raise InputError(
+            f"{options.model} finds the f0 of four voices: --voices satb, or give --f0"
+        )
+    if given is None and not tracked:  # before anything is read or computed
         networks = umss.load_networks(options.weights, device)
     for number, path in enumerate(options.files):
         samples, rate = _read(path)
+        mixture = torch.from_numpy(samples.T).to(device)
         if given is not None:
             tracks = given
         else:
-            tracks = _estimate(path, samples, rate, networks, options)
-            _write_tracks(tracks, path, tables[number], pictures[number])
+            if trained is not None and tracked:
+                tracks = _track(path, mixture, rate, trained, options)
+            else:
+                tracks = _estimate(path, samples, rate, networks, options)
+            _write_tracks(tracks, path, tables[number], pictures[number], options)
         begin = time.perf_counter()
-        parts = umss.separate_comb(
-            torch.from_numpy(samples.T).to(device), rate, tracks.time, tracks.frequency.T
-        )
+        place = (mixture, rate, tracks.time, tracks.frequency.T)
+        if trained is None:
+            parts = umss.separate_comb(*place)
+        else:
+            parts = umss.separate_trained(trained[1], *place, segment=_segment(trained[0]))
         try:
             _write_voices(
                 path, parts, [kind[number] for kind in wavs], rate, samples.shape, options
@@ -70,7 +82,8 @@ def separate(options: Namespace) -> None:
             raise InputError(f"{path}: {error}") from error
         stages = {**tracks.seconds, "masks": time.perf_counter() - begin}
         _say_stages(options, len(samples) / rate, stages)
-    say(options, "no trained separator: the masks are combs of harmonics at the f0 of each voice")
+    if trained is None:
+        say(options, "no trained separator: masks are combs of harmonics at the f0 of each voice")
 
 
 def _targets(options: Namespace, voices: Sequence[str]) -> list[list[Path]]:
@@ -123,10 +136,42 @@ def _estimate(
     return replace(tracks, voices=options.voices)
 
 
-def _write_tracks(tracks: umss.F0Tracks, path: Path, table: Path, picture: Path) -> None:
+def _segment(config: umss.EnsembleConfig) -> float:
+    """Seconds of an excerpt of the training."""
+    return config.data.segment_length / config.data.sample_rate
+
+
+def _track(
+    path: Path,
+    mixture: Tensor,
+    rate: int,
+    trained: tuple[umss.EnsembleConfig, umss.EnsembleModel],
+    options: Namespace,
+) -> umss.F0Tracks:
+    """The f0 that a separator finds by itself."""
+    config, model = trained
+    begin = time.perf_counter()
+    with progress_bar(options, 1, "frame") as move:
+
+        def moved(done: int, total: int) -> None:
+            move(done, total, path.name)
+
+        try:
+            tracks = umss.track_trained(
+                model, mixture, rate, segment=_segment(config), progress=moved
+            )
+        except (InputError, ValueError) as error:
+            raise InputError(f"{path}: {error}") from error
+    seconds = {"f0": time.perf_counter() - begin}
+    return replace(tracks, voices=options.voices, seconds=seconds)
+
+
+def _write_tracks(
+    tracks: umss.F0Tracks, path: Path, table: Path, picture: Path, options: Namespace
+) -> None:
     umss.write_csv(tracks, table)
     print(printable(str(table)))
-    if tracks.salience is not None:
+    if not options.no_picture:
         figure = report.tracks_figure(
             tracks.time,
             tracks.frequency,

@@ -44,6 +44,19 @@ def read_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Array, 
     }
 
 
+def read_validation(records: Iterable[Mapping[str, Any]]) -> tuple[Array, Array]:
+    """Steps and validation losses from the records of a run log."""
+    points = [
+        (step, value)
+        for record in records
+        if record.get("kind") == "epoch"
+        and (step := _number(record.get("step"))) is not None
+        and (value := _number(record.get("validation"))) is not None
+    ]
+    found = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
 def _number(value: object) -> float | None:
     """A finite number, or None for anything else that a log may hold."""
     if not isinstance(value, int | float) or not abs(value) <= _LARGEST:
@@ -88,6 +101,42 @@ def loss_panels(curves: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
                 figure = new_figure(4.4, 3)
                 _draw(figure.subplots(), curves[name], unit, colour)
             panels[title] = figure
+    return panels
+
+
+def validated_panels(
+    curves: Mapping[str, tuple[Array, Array]], validation: tuple[Array, Array]
+) -> dict[str, Any]:
+    """Draw the losses of a run that validates: what separates, and what trains its networks.
+
+    Args:
+        curves: from :func:`read_curves`.
+        validation: from :func:`read_validation`; of what separates, else of the networks.
+
+    Returns:
+        Figures by title.
+    """
+    panels = {}
+    named = {"reconstruction": "Spectral distance", "representation": "Losses of the f0 networks"}
+    left: tuple[Array, Array] | None = validation
+    for name, title in named.items():
+        if name not in curves:
+            continue
+        with style():
+            figure = new_figure(4.4, 3)
+            axis = figure.subplots()
+            _draw(axis, curves[name], "loss", LEARNED)
+            values = curves[name][1]
+            # the first steps are far off, and single ones may be
+            shown = [smoothed(values)[len(values) // 10 :]]
+            if left is not None and len(left[0]):
+                axis.plot(*left, ".-", color=STFT, linewidth=1.0, markersize=5)
+                shown.append(left[1])
+            left = None
+            low, high = (f(map(f, shown)) for f in (min, max))
+            margin = 0.15 * (high - low) or 1.0
+            axis.set_ylim(low - margin, high + margin)
+        panels[title] = figure
     return panels
 
 

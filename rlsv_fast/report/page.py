@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,12 @@ _CARRIER_TICKS = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)
 _BETWEEN = 0.09
 """Of an axis, between two of its labels."""
 
+_NAMES: dict[Version, str] = {
+    "input": "input",
+    "decoded": "decoded",
+    "learned": "mask",
+    "stft": "STFT mask",
+}
 _LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -101,22 +107,22 @@ class Page:
         step: int | None,
     ) -> None:
         """Write the page itself, last."""
-        text = _template("page.html.j2").render(
+        text = template("page.html.j2").render(
             page=self,
-            script=_resource("page.js"),
-            style=_resource("page.css"),
+            script=resource("page.js"),
+            style=resource("page.css"),
             version=rlsv_fast.__version__,
             versions=VERSIONS,
             colours=[f"rgb({r} {g} {b})" for r, g, b in palette()[::7]],
             levels=[(math.sqrt(level), level) for level in _LEVELS],
             carrier_ticks=self._carrier_ticks(),
             basis=self._basis(),
-            losses=_inlined(loss_panels(curves), "loss during training") if curves else {},
-            scores=_inlined(score_panels(evaluation), "over the segments") if evaluation else {},
+            losses=inlined(loss_panels(curves), "loss during training") if curves else {},
+            scores=inlined(score_panels(evaluation), "over the segments") if evaluation else {},
             table=table_cells(evaluation) if evaluation else None,
             table_notes=[printable(note) for note in table_notes(evaluation)] if evaluation else [],
             cell=CELL,
-            settings=_grouped(settings),
+            settings=grouped(settings),
             figures=[path.relative_to(self.out).as_posix() for path in figures],
             notes=[printable(note) for note in notes],
             step=step,
@@ -136,7 +142,7 @@ class Page:
         data = {"points": POINTS, "frequencies": frequencies, "responses": levels}
         self._write("basis.js", data_script("basis", data).encode())
         ticks = [(place, hertz(tick)) for place, tick in mel_ticks(self.sample_rate)]
-        return {"size": size, "curves": list(responses), "ticks": _sparse(ticks)}
+        return {"size": size, "curves": list(responses), "ticks": sparse(ticks)}
 
     def _carrier_ticks(self) -> list[tuple[float, str]]:
         """Places on the axis of components where the frequency passes a round number."""
@@ -146,24 +152,44 @@ class Page:
             for tick in _CARRIER_TICKS
             if frequencies[0] <= tick <= frequencies[-1]
         ]
-        return _sparse(ticks)
+        return sparse(ticks)
 
     def _write(self, name: str, content: bytes) -> None:
         write_whole(self.out / name, content)
         self.files.append(self.out / name)
 
 
-def _buttons(example: Example, source: Source) -> list[tuple[Version, str] | None]:
-    """Versions of a source with the SI-SDR of each; None where there is no such version."""
-    buttons: list[tuple[Version, str] | None] = []
-    for version in VERSIONS:
-        score = example.scores.get((source, version), math.nan)
-        shown = "" if math.isnan(score) else f"{score:.1f} dB".replace("-", "−")
-        buttons.append((version, shown) if (source, version) in example.signals else None)
-    return buttons
+class Button(NamedTuple):
+    """One of the sounds that a player has."""
+
+    version: str
+    """what the style and, behind the source, the files call it"""
+    name: str
+    score: str
+    first: bool
+    """whether it is heard until another is chosen"""
 
 
-def _sparse(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+def decibels(score: float) -> str:
+    """A score to be read; nothing where there is none."""
+    return "" if math.isnan(score) else f"{score:.1f} dB".replace("-", "−")
+
+
+def _buttons(example: Example, source: Source) -> list[Button]:
+    """Versions of a source with the SI-SDR of each."""
+    return [
+        Button(
+            version,
+            _NAMES[version],
+            decibels(example.scores.get((source, version), math.nan)),
+            (source, version) == ("mixture", "input"),
+        )
+        for version in VERSIONS
+        if (source, version) in example.signals
+    ]
+
+
+def sparse(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
     """The ticks without those whose labels would touch their neighbour's."""
     kept: list[tuple[float, str]] = []
     for place, label in ticks:
@@ -172,11 +198,12 @@ def _sparse(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
     return kept
 
 
-def _inlined(panels: Mapping[str, Any], what: str) -> dict[str, str]:
+def inlined(panels: Mapping[str, Any], what: str) -> dict[str, str]:
+    """Figures by title as SVG elements; ``what`` follows the title in their labels."""
     return {title: inline_svg(figure, f"{title}, {what}") for title, figure in panels.items()}
 
 
-def _grouped(settings: Mapping[str, object]) -> dict[str, dict[str, str]]:
+def grouped(settings: Mapping[str, object]) -> dict[str, dict[str, str]]:
     """Dotted settings by their group."""
     groups: dict[str, dict[str, str]] = {}
     for key, value in settings.items():
@@ -186,14 +213,16 @@ def _grouped(settings: Mapping[str, object]) -> dict[str, dict[str, str]]:
     return groups
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a template, the style or the script."""
     return files("rlsv_fast.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """A template with the filters that all of them use."""
     jinja2 = require("jinja2", extra="report", purpose="write the page")
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_resource),
+        loader=jinja2.FunctionLoader(resource),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -33,6 +33,7 @@ from rlsv_fast.umss.evaluation import (
     ExcerptScores,
     evaluate,
     evaluate_separator,
+    read_result,
     test_songs,
     write_result,
 )
@@ -52,6 +53,8 @@ from rlsv_fast.umss.model import EnsembleModel, EnsembleObjective
 from rlsv_fast.umss.multif0 import LateDeep
 from rlsv_fast.umss.parameter_decoder import ParameterDecoder
 from rlsv_fast.umss.published import RESULTS, TEST_SETS, Published
+from rlsv_fast.umss.recordings import separate_trained, track_trained
+from rlsv_fast.umss.report import EnsembleReport, write_report
 from rlsv_fast.umss.robustness import (
     Perturbation,
     RobustnessRow,
@@ -91,6 +94,7 @@ __all__ = [
     "EnsembleConfig",
     "EnsembleModel",
     "EnsembleObjective",
+    "EnsembleReport",
     "EnsembleResult",
     "EnsembleTrainer",
     "ExcerptScores",
@@ -148,6 +152,7 @@ __all__ = [
     "read_csv",
     "read_f0",
     "read_mixture_f0",
+    "read_result",
     "read_singer",
     "resample",
     "resample_tracks",
@@ -155,17 +160,18 @@ __all__ = [
     "roll_off_response",
     "separate_comb",
     "separate_in_blocks",
+    "separate_trained",
     "shift_f0",
     "si_sdr_frames",
     "soft_mask_separation",
     "spectral_snr_frames",
     "split_songs",
     "test_songs",
-    "test_songs",
+    "track_trained",
     "track_voices",
     "train_separator",
     "transpose_f0",
     "write_csv",
-    "write_result",
+    "write_report",
     "write_result",
 ]

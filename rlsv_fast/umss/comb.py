@@ -46,21 +46,7 @@ class HarmonicComb:
         voiced = f0 > 0
         self._amplitude = voiced.to(f0.dtype)
         self._f0 = held_pitch(f0)
-        self._turns = self._advance(self._f0.double()).cumsum(1)
-
-    def _advance(self, f0: Tensor) -> Tensor:
-        """Turns that each frame adds to the phase.
-
-        Frequencies are linear from the centre of one frame to the next, and constant before the
-        first and behind the last; the weight of a neighbour is the sum of its shares in a frame.
-        """
-        hop = self.synthesizer.hop
-        half = hop // 2
-        neighbour = half / 2 - half * half / (2 * hop)
-        before = torch.cat([f0[:, :1], f0[:, :-1]], 1)
-        after = torch.cat([f0[:, 1:], f0[:, -1:]], 1)
-        cycles = (hop - 2 * neighbour) * f0 + neighbour * (before + after)
-        return cycles / self.synthesizer.sample_rate
+        self._turns = self.synthesizer.turns(self._f0.double()).cumsum(1)
 
     def signal(self, first: int, last: int) -> Tensor:
         """The samples of some frames.
@@ -76,7 +62,7 @@ class HarmonicComb:
         start, stop = max(first - _CONTEXT, 0), min(last + _CONTEXT, self.frames)
         f0 = self._f0[:, start:stop]
         # phase before the block, less what the part's own frames add until there
-        own = self._advance(f0.double())[:, : first - start].sum(1)
+        own = self.synthesizer.turns(f0.double())[:, : first - start].sum(1)
         reached = self._turns[:, first - 1] if first else torch.zeros_like(own)
         phase = 2 * torch.pi * (reached - own).remainder(1.0)
         part = self.synthesizer.source(
@@ -94,6 +80,7 @@ def separate_in_blocks(
     block: int = 2048,
     power: float = 1.0,
     level_updates: int = 0,
+    known_bins: int | None = None,
 ) -> Iterator[Tensor]:
     """Separate a long recording in bounded memory, as :func:`soft_mask_separation` would at once.
 
@@ -108,6 +95,7 @@ def separate_in_blocks(
         block: frames at a time.
         power: as there.
         level_updates: as there.
+        known_bins: as there.
 
     Yields:
         Shape (V, H, n): consecutive parts of the voices, together N samples.
@@ -138,6 +126,7 @@ def separate_in_blocks(
             hop=hop,
             power=power,
             level_updates=level_updates,
+            known_bins=known_bins,
         )[0]
         yield parts[:, :, (first - begin) * hop : (last - begin) * hop]
         if last == frames:

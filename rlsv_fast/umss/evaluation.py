@@ -24,6 +24,7 @@ from torch import Tensor
 from rlsv_fast.errors import InputError
 from rlsv_fast.evaluation import Statistics
 from rlsv_fast.evaluation.result import plain, statistics, write_atomically
+from rlsv_fast.files import read_bytes
 from rlsv_fast.nn import Convention
 from rlsv_fast.ops._check import choice, integer
 from rlsv_fast.umss.assignment import VOICES
@@ -66,6 +67,7 @@ COMPUTE = ("all", "all_mask", "all_no_mask", *_MASKED, *_DIRECT, "f0_infos")
 _F0 = ("f0_overall", "f0_raw_pitch", "f0_raw_chroma", "f0_voicing_recall", "f0_voicing_false_alarm")
 _F_MEASURE = "f0_f_measure"
 _SEED = 4
+_MOST_BYTES = 1 << 28
 _Row: TypeAlias = tuple[str, str | None, str | None]
 """Name, the measure of its SI-SDR, and what the names of its other measures end in."""
 
@@ -511,6 +513,34 @@ def write_result(result: _Table, folder: Path, name: str = "evaluation") -> None
     text = json.dumps(result.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(folder / f"{name}.json", text + "\n")
     write_atomically(folder / f"{name}.md", result.markdown())
+
+
+def read_result(path: Path) -> EnsembleResult:
+    """Read the measures of :func:`evaluate_separator` back from their JSON; null becomes NaN.
+
+    Raises:
+        InputError: the file cannot be read or holds something else.
+    """
+    try:
+        found = json.loads(read_bytes(path, _MOST_BYTES).decode("utf-8"))
+        excerpts = [
+            ExcerptScores(
+                str(row["song"]),
+                tuple((str(voice), int(number)) for voice, number in row["singers"]),
+                float(row["start"]),
+                {str(name): np.array(x, np.float64) for name, x in row["values"].items()},
+            )
+            for row in found["excerpts"]
+        ]
+        for one in excerpts:
+            for name, values in one.values.items():
+                if values.ndim != 2 or len(values) != len(one.singers):
+                    raise ValueError(f"{name} has the shape {values.shape}")
+        return EnsembleResult(dict(found["settings"]), tuple(excerpts))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: is no evaluation of an ensemble ({error}); evaluate again"
+        ) from error
 
 
 def _wanted(op: str, compute: Iterable[str], direct: bool, tracks: bool) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ def soft_mask_separation(
     hop: int = 256,
     power: float = 1.0,
     level_updates: int = 0,
+    known_bins: int | None = None,
 ) -> Tensor:
     r"""Share every cell of the mixture's spectrogram among the voices.
 
@@ -38,6 +39,8 @@ def soft_mask_separation(
         hop: samples from one window to the next.
         power: p; 1 as published, 2 as in a Wiener filter.
         level_updates: how many; 0 leaves the levels as they were synthesised.
+        known_bins: of each window, from the lowest on, that the estimates tell about, at least 2.
+            All bins above share as the octave below that many does in sum. None: all are known.
 
     Returns:
         Shape (B, V, N), or (B, V, H, N).
@@ -57,6 +60,8 @@ def soft_mask_separation(
     _check.integer(op, "n_fft", n_fft, 2)
     _check.integer(op, "hop", hop, 1)
     _check.integer(op, "level_updates", level_updates, 0)
+    if known_bins is not None:
+        _check.integer(op, "known_bins", known_bins, 2)
     if not power > 0:
         raise ValueError(f"{op}: power must be positive, got {power}")
     if mixture.ndim not in (2, 3):
@@ -76,6 +81,11 @@ def soft_mask_separation(
         return found.reshape(*signals.shape[:-1], *found.shape[1:])
 
     magnitudes = spectra(voices).abs()
+    if known_bins is not None:
+        known = magnitudes[:, :, :known_bins]
+        top = known[:, :, known_bins // 2 :].mean(2, keepdim=True)
+        beyond = magnitudes.shape[2] - known.shape[2]
+        magnitudes = torch.cat([known, top.expand(-1, -1, beyond, -1)], 2)
     cells = spectra(mixture).unsqueeze(1)
     if level_updates:
         heard = cells.abs() if mixture.ndim == 2 else cells.abs().mean(2)

@@ -40,6 +40,7 @@ class EnsembleModel(nn.Module):
         config: settings.
 
     Attributes:
+        sample_rate: in Hz.
         separator: the source-filter model or the U-Net.
         tracker: the f0 networks; None where the f0 comes with the data.
     """
@@ -47,7 +48,7 @@ class EnsembleModel(nn.Module):
     def __init__(self, config: EnsembleConfig) -> None:
         super().__init__()
         model, convention = config.model, config.convention
-        rate = config.data.sample_rate
+        rate = self.sample_rate = config.data.sample_rate
         self.separator: SourceFilterSeparator | F0UNet
         if model.kind == "u-net":
             self.separator = F0UNet(

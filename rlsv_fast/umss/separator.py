@@ -121,8 +121,17 @@ class SourceFilterSeparator(nn.Module):
         """Settings, for printing."""
         return f"hop={self.hop}, convention={self.convention!r}"
 
+    def pitch(self, f0: Tensor) -> Tensor:
+        """What the harmonics follow, also where a voice is unvoiced: (..., T) Hz for (..., T)."""
+        return held_pitch(f0) if self.convention == "paper" else f0.clamp_min(1e-5)
+
     def forward(
-        self, mixture: Tensor, f0: Tensor, *, generator: torch.Generator | None = None
+        self,
+        mixture: Tensor,
+        f0: Tensor,
+        *,
+        initial_phase: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Synthesis:
         """Synthesise the voices of a mixture.
 
@@ -130,6 +139,8 @@ class SourceFilterSeparator(nn.Module):
             mixture: shape (B, N), N > 0.
             f0: of V voices in Hz, 0 where unvoiced, shape (B, V, T), over the time of the mixture;
                 if T is not ceil(N / hop), the tracks are resampled to that.
+            initial_phase: of each voice's fundamental before the first sample, in radians, shape
+                (B, V); 0 without it.
             generator: of the noise, on the device of the mixture.
 
         Returns:
@@ -150,9 +161,15 @@ class SourceFilterSeparator(nn.Module):
         pitch, sounding = f0.flatten(0, 1), parameters
         if self.convention == "paper":
             amplitude = parameters.harmonic_amplitude.masked_fill(pitch <= 0, -torch.inf)
-            pitch, sounding = held_pitch(pitch), parameters._replace(harmonic_amplitude=amplitude)
+            sounding = parameters._replace(harmonic_amplitude=amplitude)
         with torch.autocast(mixture.device.type, enabled=False):
-            signals = self.synthesizer(pitch, sounding, roll_off=roll_off, generator=generator)
+            signals = self.synthesizer(
+                self.pitch(pitch),
+                sounding,
+                roll_off=roll_off,
+                initial_phase=None if initial_phase is None else initial_phase.flatten(),
+                generator=generator,
+            )
         sources = signals[:, :length].reshape(items, voices, length)
         return Synthesis(sources.sum(1), sources, parameters)
 

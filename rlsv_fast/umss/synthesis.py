@@ -120,6 +120,7 @@ class SourceFilterSynthesizer(nn.Module):
         parameters: VoiceParameters,
         *,
         roll_off: Tensor | None = None,
+        initial_phase: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Synthesise voices.
@@ -128,12 +129,18 @@ class SourceFilterSynthesizer(nn.Module):
             f0: fundamental frequencies in Hz, shape (B, T).
             parameters: of the same frames.
             roll_off: in dB per octave, shape (B, T) or (B, 1); default: the module's.
+            initial_phase: of the fundamental before the first sample, in radians, shape (B,).
             generator: of the noise, on the device of the parameters.
 
         Returns:
             Shape (B, T hop).
         """
-        harmonics = self.source(f0, exp_sigmoid(parameters.harmonic_amplitude), roll_off=roll_off)
+        harmonics = self.source(
+            f0,
+            exp_sigmoid(parameters.harmonic_amplitude),
+            roll_off=roll_off,
+            initial_phase=initial_phase,
+        )
         noise = self.noise(
             exp_sigmoid(2.5 * parameters.noise_magnitudes),
             exp_sigmoid(parameters.noise_gain, maximum=1.0),
@@ -143,6 +150,25 @@ class SourceFilterSynthesizer(nn.Module):
         return ops.all_pole(
             harmonics + noise, ops.lsf_to_lpc(angles), frame=2 * self.hop, hop=self.hop
         )
+
+    def turns(self, f0: Tensor) -> Tensor:
+        """Turns that each frame adds to the phase of the fundamental.
+
+        Frequencies are linear from the centre of one frame to the next, and constant before the
+        first and behind the last; the weight of a neighbour is the sum of its shares in a frame.
+
+        Args:
+            f0: in Hz, shape (B, T).
+
+        Returns:
+            Shape (B, T).
+        """
+        half = self.hop // 2
+        neighbour = half / 2 - half * half / (2 * self.hop)
+        before = torch.cat([f0[:, :1], f0[:, :-1]], 1)
+        after = torch.cat([f0[:, 1:], f0[:, -1:]], 1)
+        cycles = (self.hop - 2 * neighbour) * f0 + neighbour * (before + after)
+        return cycles / self.sample_rate
 
     def source(
         self,

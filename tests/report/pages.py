@@ -8,7 +8,8 @@ import numpy as np
 
 from rlsv_fast import nn
 from rlsv_fast.report.components import sorted_components
-from rlsv_fast.report.curves import read_curves
+from rlsv_fast.report.curves import read_curves, read_validation, validated_panels
+from rlsv_fast.report.ensemble import EnsembleExample, EnsemblePage
 from rlsv_fast.report.examples import SOURCES, VERSIONS, Example
 from rlsv_fast.report.page import Page
 
@@ -71,3 +72,46 @@ def write_page(out: Path) -> Path:
         step=300,
     )
     return page.files[-1]
+
+
+VOICES = ("soprano", "bass")
+VOICE_LEVELS = {
+    ("mixture", "input"): 0.2,
+    ("soprano", "true"): 0.4,
+    ("soprano", "separated"): 0.6,
+    ("bass", "true"): 0.3,
+    ("bass", "synthesis"): 0.8,
+}
+"""Likewise; the others have 0.5."""
+
+
+def ensemble_example(name: str) -> EnsembleExample:
+    """Two voices and all their versions; the upper one pauses in the middle."""
+    signals = {
+        (voice, version): np.float32(VOICE_LEVELS.get((voice, version), 0.5) * tone())
+        for voice in VOICES
+        for version in ("true", "separated", "synthesis")
+    }
+    f0 = np.stack([np.linspace(LOWEST, HIGHEST, 500), np.full(500, 110.0)])
+    f0[0, 200:300] = 0
+    scores = {"soprano": 12.3, "bass": float("nan")}
+    return EnsembleExample(name, RATE, 1.5, np.float32(0.2 * tone()), VOICES, signals, scores, f0)
+
+
+def write_ensemble_page(out: Path) -> Path:
+    """A page of a separator with everything on it; returns its file."""
+    page = EnsemblePage(out, HOSTILE)
+    for name in (HOSTILE, "another song"):
+        page.add_example(ensemble_example(name))
+    records = [{"kind": "step", "step": s, "reconstruction": 9 / s} for s in range(1, 300)]
+    records += [{"kind": "epoch", "step": s, "validation": 10 / s} for s in range(10, 300, 10)]
+    return page.write(
+        facts={"voices": "2"},
+        losses=validated_panels(read_curves(records), read_validation(records)),
+        table=(["", "mean"], [["mixture", "-1.00"], [HOSTILE, "2.00"]]),
+        table_note=HOSTILE,
+        own=1,
+        settings={"convention": HOSTILE, "model.kind": "source-filter"},
+        notes=[HOSTILE],
+        step=300,
+    )

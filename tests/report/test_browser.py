@@ -6,14 +6,23 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from report.pages import HIGHEST, LEVELS, LOWEST, SECONDS, write_page
+from report.pages import (
+    HIGHEST,
+    LEVELS,
+    LOWEST,
+    SECONDS,
+    VOICE_LEVELS,
+    write_ensemble_page,
+    write_page,
+)
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -79,10 +88,17 @@ def browser() -> Iterator[Chrome]:
 
 @pytest.fixture
 def shown(browser: Chrome, page: Path) -> Iterator[Chrome]:
-    """The page, freshly loaded; nothing that a test does may complain or leave the folder."""
+    """The page, freshly loaded."""
+    with visit(browser, page):
+        yield browser
+
+
+@contextmanager
+def visit(browser: Chrome, page: Path) -> Iterator[None]:
+    """A page, freshly loaded; nothing that is done there may complain or leave the folder."""
     screen(browser, 1280)
     browser.get(page.as_uri())
-    yield browser
+    yield
     assert browser.get_log("browser") == []
     home = page.parent.as_uri() + "/"
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -195,26 +211,36 @@ def test_switching_keeps_the_place_to_the_sample_and_leaves_no_gap(shown: Chrome
     example = Example(shown)
     example.play_until(0.3)
     order = ["-".join(key) for key in [*LEVELS, next(iter(LEVELS))]]
+    switch(shown, example, order)
+    unbroken(signal, *heard(shown), LEVELS.values())
+
+
+def switch(browser: Chrome, example: Example, order: list[str]) -> None:
+    """Hear one version after the other, and stop."""
     script = """
         const [article, order] = arguments;
         order.forEach((value, number) => setTimeout(
           () => article.querySelector(`[value=${value}]`).click(), 200 + 300 * number));
         setTimeout(() => article.querySelector(".play").click(), 200 + 300 * order.length);"""
-    shown.execute_script(script, example.article, order)
+    browser.execute_script(script, example.article, order)
     wait_for(lambda: not example.playing)
     assert 0.3 + 0.3 * len(order) < example.position < SECONDS
-    times, samples = heard(shown)
+
+
+def unbroken(
+    signal: Any, times: np.ndarray, samples: np.ndarray, levels: Collection[float]
+) -> None:
+    """One rising tone, whatever was heard of it when, in each of the levels."""
     analytic = signal.hilbert(samples)
     inner = (times > 0.05) & (times < times[-1] - 0.1)
     level, phase = np.abs(analytic)[inner], np.unwrap(np.angle(analytic))[inner]
-    # One unbroken rising tone, whatever was heard of it when.
     time_is = times[inner] - times[inner][0]
     fit = np.polynomial.Polynomial.fit(time_is, phase, 2)
     assert np.abs(phase - fit(time_is)).max() < 0.3
     slope = 2 * np.pi * (HIGHEST - LOWEST) / SECONDS
     assert fit.deriv(2)(0.0) == pytest.approx(slope, rel=0.02)
-    assert level.min() > 0.8 * min(LEVELS.values())
-    for wanted in LEVELS.values():
+    assert level.min() > 0.8 * min(levels)
+    for wanted in levels:
         assert np.mean(np.abs(level - wanted) < 0.03) > 0.04
 
 
@@ -374,3 +400,31 @@ def test_missing_sounds_are_told(browser: Chrome, page: Path, tmp_path: Path) ->
     assert not example.playing
     for kind in ("browser", "performance"):
         browser.get_log(kind)
+
+
+def test_the_voices_of_an_ensemble_play_in_sync(browser: Chrome, tmp_path: Path) -> None:
+    signal = pytest.importorskip("scipy.signal")
+    with visit(browser, write_ensemble_page(tmp_path)):
+        example = Example(browser)
+        assert example.chosen() == "mixture-input"
+        example.play_until(0.3)
+        first = example.playhead
+        switch(browser, example, ["-".join(key) for key in VOICE_LEVELS])
+        assert 0.3 / SECONDS - 0.02 < first < example.playhead < 1
+        assert example.playhead == pytest.approx(example.position / SECONDS, abs=0.02)
+        unbroken(signal, *heard(browser), VOICE_LEVELS.values())
+        for width in (390, 1280):
+            screen(browser, width)
+            wide = "return document.documentElement.scrollWidth"
+            assert browser.execute_script(wide) == width
+        assert browser.execute_script("return window.hostile === undefined")
+        # a line over the picture, as wide as it, with a gap where the voice is silent
+        upper = ".ensemble .picture:nth-child(2)"
+        lines = browser.find_elements(By.CSS_SELECTOR, f"{upper} .tracks path")[:2]
+        assert [line.get_attribute("d").count("M") for line in lines] == [2, 2]
+        size = "const b = arguments[0].getBoundingClientRect(); return [b.left, b.width, b.height]"
+        line, picture = (
+            browser.execute_script(size, found)
+            for found in (lines[1], browser.find_element(By.CSS_SELECTOR, upper))
+        )
+        assert line[:2] == pytest.approx(picture[:2], abs=3) and 10 < line[2] < picture[2]
