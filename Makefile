@@ -16,7 +16,7 @@ demo: $(VENV)/built
 	$(RUN) -m rlsv_fast demo --out $(DEMO)
 
 test: $(VENV)/tests
-	$(RUN) -m pytest tests benchmarks --benchmark-disable
+	$(RUN) tests/run.py
 
 lint: $(VENV)/linters
 	$(VENV)/bin/ruff check .

@@ -18,7 +18,7 @@ from rlsv_fast.umss.comb import on_grid, separate_in_blocks
 from rlsv_fast.umss.decode import resample_tracks
 from rlsv_fast.umss.layers import evaluating
 from rlsv_fast.umss.model import EnsembleModel
-from rlsv_fast.umss.separator import SourceFilterSeparator
+from rlsv_fast.umss.separator import MaskOptions, SourceFilterSeparator
 from rlsv_fast.umss.tracks import F0Tracks
 from rlsv_fast.umss.unet import F0UNet
 
@@ -117,12 +117,17 @@ def separate_trained(
     if sample_rate > rate:
         known = max(int(_BAND * rate / sample_rate * windows * hop / 2), 2)
     voices = _Feed(_resampled(pieces, rate, sample_rate), hop, mixture.shape[1])
+    separator = model.separator
+    masks: MaskOptions = {"power": 1.0, "level_updates": 0}
+    if isinstance(separator, SourceFilterSeparator):
+        masks = separator.mask_options
     yield from separate_in_blocks(
         *(mixture, voices),
         hop=hop,
         n_fft=windows * hop,
         block=max(round(seconds * sample_rate / hop), 1),
         known_bins=known,
+        **masks,
     )
 
 
