@@ -1,7 +1,7 @@
 """Markdown of a GPU report: stages, targets, kernels against their floors, peers side by side.
 
 Usage: python benchmarks/gpu_tables.py REPORT.json [--out README.md]
-       python benchmarks/gpu_tables.py --floors      # the table of benchmarks/README.md
+       python benchmarks/gpu_tables.py REPORT.json --floors   # the table of benchmarks/README.md
 """
 
 from __future__ import annotations
@@ -166,16 +166,22 @@ def markdown(report: Result) -> str:
     return "\n".join(lines)
 
 
-def floors() -> str:
-    """Every kernel's floors on an H200 at its first size, from the formulas alone."""
+def floors(report: Result) -> str:
+    """Every kernel's floors at its first size, by the rates and beside the times of a report."""
     from catalogue import Ceilings
     from gpu_benchmarks import MODULES, kernels
 
+    rates = {name: rate["per_second"] for name, rate in report["ceilings"].items()}
+    found = {(one["kernel"], one["at"]): one for one in report["kernels"]}
     rows = []
     for kernel in (kernel for name in MODULES for kernel in kernels(name)):
         at, sizes = next(iter(kernel.sizes.items()))
-        transfer, arithmetic = kernel.floors(sizes, Ceilings())
+        transfer, arithmetic = kernel.floors(sizes, Ceilings(**rates))
         target = f"{kernel.target:.0%} at {', '.join(kernel.target_at)}" if kernel.target else ""
+        measured = found.get((kernel.name, at), {}).get("median")
+        shown = "not yet measured"
+        if measured:
+            shown = f"{duration(measured)}, {max(transfer, arithmetic) / measured:.0%}"
         rows.append(
             [
                 f"`{kernel.name}` [{at}]",
@@ -183,7 +189,7 @@ def floors() -> str:
                 f"{amount(kernel.operations(sizes))}, {duration(arithmetic)}",
                 duration(max(transfer, arithmetic)),
                 target,
-                "not yet measured",
+                shown,
                 kernel.note,
             ]
         )
@@ -194,13 +200,12 @@ def floors() -> str:
 def main() -> None:
     """Print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("file", type=Path)
     parser.add_argument("--floors", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    if arguments.file is None and not arguments.floors:
-        parser.error("give a report, or --floors")
-    text = floors() if arguments.floors else markdown(json.loads(arguments.file.read_text()))
+    report = json.loads(arguments.file.read_text())
+    text = floors(report) if arguments.floors else markdown(report)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

@@ -190,7 +190,7 @@ def sent(
 ) -> Iterator[Batch]:
     """Yield ``make(number)`` on a GPU; made, and copied there, in the background.
 
-    The copies run on a stream of their own, beside the steps. **Not yet run on a GPU.**
+    The copies run on a stream of their own, beside the steps.
 
     Args:
         make: gives a batch in pinned memory.
