@@ -9,9 +9,9 @@ DATA holds a song of the Choral Singing Dataset with the tracks of its mixtures.
         --set training.batch_size=4 --set training.max_steps=160 --set training.learning_rate=3e-4
 
 "each by itself" is the published inference: a mask for each segment. All else is
-`umss.separate_trained`. SI-SDR is that of every second and voice with an energy of 10, as published;
-at a joint, of the 256 ms around it. A jump is the mean difference of a voice's spectra (in dB, windows
-of 32 ms, 32 ms apart) with a joint between them, over that of the true voice.
+`umss.separate_trained`. SI-SDR is that of every second and voice with an energy of 10, as
+published; at a joint, of the 256 ms around it. A jump is the mean difference of a voice's spectra
+(in dB, windows of 32 ms, 32 ms apart) with a joint between them, over that of the true voice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rlsv_fast import ops, umss
 
 RATE, HOP = 16000, 256
 AROUND = 2048
-OVERLAPS = (0.0, 0.0625, 0.125, 0.25, 0.5)
+OVERLAPS = (0.0, 0.125, 0.25)
 
 
 def mixture_of(song: umss.Song, singer: int) -> tuple[Tensor, umss.F0Tracks]:
