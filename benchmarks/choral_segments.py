@@ -32,7 +32,7 @@ from rlsv_fast import ops, umss
 
 RATE, HOP = 16000, 256
 AROUND = 2048
-OVERLAPS = (0.0, 0.0625, 0.125, 0.25, 0.5)
+OVERLAPS = (0.0, 0.125, 0.25)
 
 
 def mixture_of(song: umss.Song, singer: int) -> tuple[Tensor, umss.F0Tracks]:
@@ -46,14 +46,14 @@ def mixture_of(song: umss.Song, singer: int) -> tuple[Tensor, umss.F0Tracks]:
 
 
 def each_by_itself(model: umss.EnsembleModel, mixture: Tensor, f0: Tensor, length: int) -> Tensor:
-    """A mask for each segment; the rest behind the last whole one is silent."""
+    """A mask for each segment, up to the last whole one."""
     found = mixture.new_zeros(len(f0), len(mixture))
     for start in range(0, f0.shape[1] - length + 1, length):
         place = slice(start * HOP, (start + length) * HOP)
         found[:, place] = model.separate(mixture[None, place], f0[None, :, start : start + length])[
             0
         ]
-    return found
+    return found[:, : f0.shape[1] // length * length * HOP]
 
 
 def at_joints(estimate: Tensor, voices: Tensor, joints: Sequence[int]) -> float:
@@ -82,7 +82,8 @@ def change(signal: Tensor, joints: Sequence[int] | None = None) -> float:
 def row(
     name: str, phases: str, estimate: Tensor, voices: Tensor, joints: Sequence[int]
 ) -> dict[str, Any]:
-    """Measures of one way."""
+    """Measures of one way, as far as it goes."""
+    voices = voices[:, : estimate.shape[1]]
     seconds = umss.si_sdr_frames(estimate, voices, RATE)
     seconds = seconds[~seconds.isnan()]
     return {
