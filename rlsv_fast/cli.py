@@ -182,13 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="log scalars, audio and figures for TensorBoard, into RUN/tensorboard",
     )
-    again = verb.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="continue the run in --out")
-    again.add_argument(
-        "--restartable",
-        action="store_true",
-        help="continue the run in --out if it is there, else begin it; for torchrun --max-restarts",
-    )
+    _add_again(verb)
 
     verb = verbs.add_parser(
         "evaluate",
@@ -280,6 +274,17 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("info", parents=[common], help="versions, kernels, devices, folders")
     _add_umss(verbs, common, device)
     return parser
+
+
+def _add_again(verb: argparse.ArgumentParser) -> None:
+    """The ways to continue a run."""
+    again = verb.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="continue the run in --out")
+    again.add_argument(
+        "--restartable",
+        action="store_true",
+        help="continue the run in --out if it is there, else begin it; for torchrun --max-restarts",
+    )
 
 
 def _voices(text: str) -> tuple[str, ...]:
@@ -405,7 +410,7 @@ def _add_umss_runs(
     )
     verb.add_argument("--seed", type=int, help="of weights, excerpts and noise")
     verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
-    verb.add_argument("--resume", action="store_true", help="continue the run in --out")
+    _add_again(verb)
 
     verb = group.add_parser(
         "evaluate",

@@ -15,11 +15,12 @@ import torch
 from tqdm import tqdm
 
 import rlsv_fast
-from rlsv_fast import data
+from rlsv_fast import data, training
 from rlsv_fast._library import has_cuda_kernels
 from rlsv_fast.errors import InputError, printable
 from rlsv_fast.processes import ALONE, Processes
 from rlsv_fast.training import Config
+from rlsv_fast.training.settings import Tree
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,41 @@ def commit() -> str | None:
     return done.stdout.strip()
 
 
-def next_run(name: str) -> Path:
+def asked_run(
+    options: Namespace, schema: training.Schema[Tree], usual: str
+) -> tuple[Tree, Path, bool]:
+    """Settings and folder of the run to be trained, and whether it is to be continued.
+
+    Args:
+        options: of a command that trains.
+        schema: of the settings.
+        usual: the preset where neither one nor a file is given.
+    """
+    overrides = list(options.set)
+    if options.seed is not None:
+        overrides.append(f"training.seed={options.seed}")
+    if options.resume:
+        if options.preset or options.config or not options.out:
+            raise InputError("--resume needs --out RUN and takes the settings of that run")
+        training.load_run_settings(options.out, schema)
+        config = schema.resolve(file=options.out / "config.toml", overrides=overrides)
+        training.check_resumable(options.out, config, schema)
+        return config, options.out, True
+    # a file is complete by its own defaults
+    preset = options.preset or (None if options.config else usual)
+    config = schema.resolve(preset, options.config, overrides)
+    if options.restartable:
+        if not options.out:
+            raise InputError("--restartable needs --out RUN")
+        if (options.out / "config.toml").exists():
+            training.check_resumable(options.out, config, schema)
+            return config, options.out, True
+    run = options.out or _next_run(preset or options.config.stem)
+    training.check_new_run(run)
+    return config, run, False
+
+
+def _next_run(name: str) -> Path:
     """The first folder below runs that is not there yet, by a name and a number."""
     numbers = (Path("runs", f"{name}-{number}") for number in count(1))
     return next(path for path in numbers if not path.exists())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlsv_fast import training, umss
-from rlsv_fast.commands.common import chosen_device, must_be_new, next_run, progress_bar, say
+from rlsv_fast.commands.common import asked_run, chosen_device, must_be_new, progress_bar, say
 from rlsv_fast.commands.runs import check_drawable
 from rlsv_fast.errors import InputError, printable
 from rlsv_fast.processes import joined
@@ -26,7 +26,7 @@ def train(options: Namespace) -> None:
             device = chosen_device(options.device, processes)
 
         def enter() -> tuple[EnsembleConfig, Path, bool]:
-            config, run, resume = _asked_run(options)
+            config, run, resume = asked_run(options, SCHEMA, "umss")
             stack.enter_context(training.lock_run(run))
             return config, run, resume
 
@@ -222,21 +222,3 @@ def _announcer(options: Namespace, run: Path) -> Any:
             )
 
     return announce
-
-
-def _asked_run(options: Namespace) -> tuple[EnsembleConfig, Path, bool]:
-    """Settings and folder of the run to be trained, and whether it is to be continued."""
-    overrides = list(options.set)
-    if options.seed is not None:
-        overrides.append(f"training.seed={options.seed}")
-    if options.resume:
-        if options.preset or options.config or not options.out:
-            raise InputError("--resume needs --out RUN and takes the settings of that run")
-        training.load_run_settings(options.out, SCHEMA)
-        config = SCHEMA.resolve(file=options.out / "config.toml", overrides=overrides)
-        return config, options.out, True
-    preset = options.preset or (None if options.config else "umss")
-    config = SCHEMA.resolve(preset, options.config, overrides)
-    run = options.out or next_run(preset or options.config.stem)
-    training.check_new_run(run)
-    return config, run, False

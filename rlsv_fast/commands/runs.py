@@ -12,10 +12,10 @@ import torch
 
 from rlsv_fast import data, evaluation, nn, report, training
 from rlsv_fast.commands.common import (
+    asked_run,
     chosen_device,
     commit,
     must_be_new,
-    next_run,
     prepared,
     progress_bar,
     say,
@@ -37,7 +37,7 @@ def train(options: Namespace) -> None:
                 report.check_tensorboard()
 
         def enter() -> tuple[Config, Path, bool]:
-            config, run, resume = _asked_run(options)
+            config, run, resume = asked_run(options, training.REPRESENTATION, "p2")
             training.check_device(config, device)
             training.check_processes(config, processes)
             # from before the decoding: a second command without --out takes the next number
@@ -238,32 +238,6 @@ def _examples(config: Config, options: Namespace) -> list[data.PreparedTrack]:
         # nobody asked for them in this call, and all else can do without
         say(options, f"MUSDB_PATH: {error}")
         return []
-
-
-def _asked_run(options: Namespace) -> tuple[Config, Path, bool]:
-    """Settings and folder of the run to be trained, and whether it is to be continued."""
-    overrides = list(options.set)
-    if options.seed is not None:
-        overrides.append(f"training.seed={options.seed}")
-    if options.resume:
-        if options.preset or options.config or not options.out:
-            raise InputError("--resume needs --out RUN and takes the settings of that run")
-        training.load_run_config(options.out)
-        config = training.resolve(file=options.out / "config.toml", overrides=overrides)
-        training.check_resumable(options.out, config)
-        return config, options.out, True
-    # a file is complete by its own defaults; "p2" are those
-    preset = options.preset or (None if options.config else "p2")
-    config = training.resolve(preset, options.config, overrides)
-    if options.restartable:
-        if not options.out:
-            raise InputError("--restartable needs --out RUN")
-        if (options.out / "config.toml").exists():
-            training.check_resumable(options.out, config)
-            return config, options.out, True
-    run = options.out or next_run(preset or options.config.stem)
-    training.check_new_run(run)
-    return config, run, False
 
 
 def _quiet_but_the_first(options: Namespace, processes: Processes) -> None:

@@ -22,7 +22,15 @@ from rlsv_fast.training.lock import RunIsBusy, lock_run
 from rlsv_fast.training.log import read_log
 from rlsv_fast.training.memory import keep_freed_memory
 from rlsv_fast.training.run import check_new_run, check_resumable, train
-from rlsv_fast.training.settings import flatten, load_config, parse_override, resolve, to_toml
+from rlsv_fast.training.settings import (
+    REPRESENTATION,
+    Schema,
+    flatten,
+    load_config,
+    parse_override,
+    resolve,
+    to_toml,
+)
 from rlsv_fast.training.signals import Interrupted
 from rlsv_fast.training.step import StepLosses, training_losses
 from rlsv_fast.training.throughput import describe_throughput
@@ -30,6 +38,7 @@ from rlsv_fast.training.trainer import Monitor, Trainer
 
 __all__ = [
     "PRESETS",
+    "REPRESENTATION",
     "Config",
     "DataConfig",
     "Interrupted",
@@ -38,6 +47,7 @@ __all__ = [
     "ModelConfig",
     "Monitor",
     "RunIsBusy",
+    "Schema",
     "StepLosses",
     "Trainer",
     "TrainingConfig",
