@@ -2,11 +2,8 @@
 
 Usage: python benchmarks/choral_segments.py DATA RUN --out DIR [--singer N]
 
-DATA holds a song of the Choral Singing Dataset with the tracks of its mixtures. RUN was trained by
-
-    rlsv-fast umss train --root DATA --set data.songs=SONG --set data.validation=SONG
-        --set 'data.singers="1,2"' --set 'data.validation_singers="3"' --set data.f0=mixture
-        --set training.batch_size=4 --set training.max_steps=160 --set training.learning_rate=3e-4
+DATA holds a song of the Choral Singing Dataset with the tracks of its mixtures, RUN was trained on
+other singers of it (benchmarks/results/ensembles).
 
 "each by itself" is the published inference: a mask for each segment. All else is
 `umss.separate_trained`. SI-SDR is that of every second and voice with an energy of 10, as
