@@ -502,6 +502,20 @@ def test_singers_are_chosen(tmp_path: Path) -> None:
     assert seen == {2}
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.25])
+def test_the_norm_of_a_gradient_has_a_limit(clip: float, songs: list[Song]) -> None:
+    settings = config(f"training.clip={clip}")
+    one = store(choose_songs(songs, settings)[0], settings)
+    update = EnsembleUpdate(settings, CPU, 1)
+    (batch, *_) = one.epoch(2, seed=0, epoch=0)
+    update(batch.mixture, batch.sources, Known(f0=batch.f0))
+    gradients = [p.grad for p in update.model.parameters() if p.grad is not None]
+    (reading,) = update.readings.fetch(1)
+    assert reading.gradient_norm > 1, "what is logged is the norm before"
+    kept = clip or reading.gradient_norm
+    assert float(torch.nn.utils.get_total_norm(gradients)) == pytest.approx(kept, rel=1e-4)
+
+
 def test_a_small_model_learns_an_excerpt() -> None:
     """Two synthetic voices, steady and swelling: the mixture alone teaches it their sounds."""
     settings = config("data.voices=2", "training.learning_rate=1e-2")
