@@ -60,6 +60,13 @@ constexpr int kDepth = 16;             // frames t' per stage
 constexpr int kPitch = kChannels + 4;  // fewer bank conflicts where values are transposed
 constexpr int kCopies = kDepth * kFrames / 4 / kThreads;  // quads of weights that a thread loads
 static_assert(kChannels * kDepth / 4 == kThreads, "a quad of values per thread");
+// Blocks of float that a processor holds: P2's 600 run at once on 132 processors if it holds five.
+// Older ones would spill registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kBlocks = 4;
+#else
+constexpr int kBlocks = 5;
+#endif
 
 // Half of 1 + sign(own - value); NaN counts as a tie.
 template <bool kPlain, typename T>
@@ -105,7 +112,7 @@ __device__ __forceinline__ void add_stage(const T* weights, const T* values,
 }
 
 template <int P, typename T>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 2)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kBlocks : 2)
     gradients(Frames<T> in, const T* weights, int64_t channel_tiles, int64_t frame_tiles,
               T* gradient) {
   constexpr bool kTested = P == 1 && sizeof(T) == 4;
@@ -123,7 +130,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 2)
 
   for (int64_t index = blockIdx.x; index < in.batch * tiles; index += gridDim.x) {
     const int64_t item = index / tiles, tile = index % tiles;
-    // int: the fifth block of a processor has no registers for more
+    // int: kBlocks leave no registers for more
     const int channels = int(tile / frame_tiles) * kChannels;
     const int frames = int(tile % frame_tiles) * kFrames;
     const T* values = in.values + item * in.channels * in.stride;
