@@ -60,11 +60,12 @@ from rlsv_fast.umss.choirs import find_songs
 from rlsv_fast.umss.decode import resample_tracks
 from rlsv_fast.umss.excerpts import ExcerptStore, Place
 from rlsv_fast.umss.hcqt import resample
+from rlsv_fast.umss.known_f0 import KnownF0
 from rlsv_fast.umss.model import Known
 from rlsv_fast.umss.separator import SourceFilterSeparator
 from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
 from rlsv_fast.umss.synthesis import VoiceParameters
-from rlsv_fast.umss.trainer import EnsembleUpdate, KnownF0
+from rlsv_fast.umss.update import EnsembleUpdate
 from rlsv_fast.umss.weights import F0Networks
 
 OURS, KEPT, TORCH = "ours", "ours, salience kept", "ours, torch's recurrent layers"

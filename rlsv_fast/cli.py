@@ -168,15 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         "train", parents=[common, device, root, seed], help="train a representation"
     )
     verb.add_argument("--preset", help="p1, p2 (default), 16k or demo")
-    verb.add_argument("--config", type=Path, metavar="FILE.toml", help="settings")
-    verb.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one setting, such as model.components=400; may be repeated",
-    )
-    verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
+    _add_settings(verb, "model.components=400")
     verb.add_argument(
         "--tensorboard",
         action="store_true",
@@ -274,6 +266,19 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("info", parents=[common], help="versions, kernels, devices, folders")
     _add_umss(verbs, common, device)
     return parser
+
+
+def _add_settings(verb: argparse.ArgumentParser, example: str) -> None:
+    """Where the settings of a run come from, besides a preset, and where it goes."""
+    verb.add_argument("-c", "--config", type=Path, metavar="FILE.toml", help="settings")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"one setting, such as {example}; may be repeated",
+    )
+    verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
 
 
 def _add_again(verb: argparse.ArgumentParser) -> None:
@@ -400,16 +405,8 @@ def _add_umss_runs(
     )
     verb.set_defaults(verb="umss train")
     verb.add_argument("--preset", help="a variant (default: umss)")
-    verb.add_argument("-c", "--config", type=Path, metavar="FILE.toml", help="settings")
-    verb.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one setting, such as data.singers=1,2; may be repeated",
-    )
+    _add_settings(verb, "data.singers=1,2")
     verb.add_argument("--seed", type=int, help="of weights, excerpts and noise")
-    verb.add_argument("-o", "--out", type=Path, metavar="RUN", help="default: runs/PRESET-NUMBER")
     _add_again(verb)
 
     verb = group.add_parser(

@@ -27,16 +27,7 @@ from rlsv_fast.umss.decode import (
     resample_tracks,
 )
 from rlsv_fast.umss.encoder import MixtureEncoder
-from rlsv_fast.umss.evaluation import (
-    COMPUTE,
-    EnsembleResult,
-    ExcerptScores,
-    evaluate,
-    evaluate_separator,
-    read_result,
-    test_songs,
-    write_result,
-)
+from rlsv_fast.umss.evaluation import COMPUTE, evaluate, evaluate_separator, test_songs
 from rlsv_fast.umss.excerpts import ChoirBatch, ExcerptStore, Place
 from rlsv_fast.umss.f0 import estimate_f0
 from rlsv_fast.umss.f0_metrics import melody_scores, multipitch_scores
@@ -55,6 +46,7 @@ from rlsv_fast.umss.parameter_decoder import ParameterDecoder
 from rlsv_fast.umss.published import RESULTS, TEST_SETS, Published
 from rlsv_fast.umss.recordings import separate_trained, track_trained
 from rlsv_fast.umss.report import EnsembleReport, write_report
+from rlsv_fast.umss.result import EnsembleResult, ExcerptScores, read_result, write_result
 from rlsv_fast.umss.robustness import (
     Perturbation,
     RobustnessRow,

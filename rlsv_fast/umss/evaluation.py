@@ -7,14 +7,12 @@ medians and deviations over these.
 
 from __future__ import annotations
 
-import json
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +20,9 @@ import torch
 from torch import Tensor
 
 from rlsv_fast.errors import InputError
-from rlsv_fast.evaluation import Statistics
-from rlsv_fast.evaluation.result import plain, statistics, write_atomically
-from rlsv_fast.files import read_bytes
 from rlsv_fast.nn import Convention
 from rlsv_fast.ops._check import choice, integer
-from rlsv_fast.umss.assignment import VOICES
-from rlsv_fast.umss.choirs import Combination, Song, find_songs, split_songs
+from rlsv_fast.umss.choirs import Song, find_songs, split_songs
 from rlsv_fast.umss.excerpts import ChoirBatch, ExcerptStore, F0Source, Place
 from rlsv_fast.umss.f0_metrics import melody_scores, multipitch_scores
 from rlsv_fast.umss.masks import soft_mask_separation
@@ -37,7 +31,19 @@ from rlsv_fast.umss.metrics import (
     si_sdr_frames,
     spectral_snr_frames,
 )
-from rlsv_fast.umss.published import CANTORIA, RESULTS, SINGERS, TEST_SETS, Published, TestSet
+from rlsv_fast.umss.published import CANTORIA, SINGERS, TEST_SETS, TestSet, plain_name
+from rlsv_fast.umss.result import (
+    DIRECT,
+    F0,
+    F_MEASURE,
+    IMPROVEMENT,
+    MIXTURE,
+    ORACLE,
+    EnsembleResult,
+    ExcerptScores,
+    Scores,
+    write_result,
+)
 from rlsv_fast.umss.tracks import F0Tracks
 
 Separator: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -49,10 +55,6 @@ Tracker: TypeAlias = Callable[[Tensor], Tensor]
 Choice: TypeAlias = int | Mapping[str, int] | None
 """Which singer of every voice: a number, or one for each song by its name; None as published."""
 
-Scores: TypeAlias = dict[str, npt.NDArray[np.float64]]
-
-MIXTURE, ORACLE, IMPROVEMENT = "SI-SDR_mixture", "SI-SDR_oracle", "SI-SDR_improvement"
-
 _MEASURES: dict[str, Callable[..., Tensor]] = {
     "SI-SDR": si_sdr_frames,
     "sp_SNR": spectral_snr_frames,
@@ -60,170 +62,10 @@ _MEASURES: dict[str, Callable[..., Tensor]] = {
     "mel_cep_dist": mel_cepstral_distance_frames,
 }
 _MASKED = tuple(f"{name}_mask" for name in _MEASURES)
-_DIRECT = ("sp_SNR", "sp_SI-SNR", "mel_cep_dist")
-COMPUTE = ("all", "all_mask", "all_no_mask", *_MASKED, *_DIRECT, "f0_infos")
+COMPUTE = ("all", "all_mask", "all_no_mask", *_MASKED, *DIRECT, "f0_infos")
 """What can be computed, by the published names; ``_mask`` is separation, without it synthesis."""
 
-_F0 = ("f0_overall", "f0_raw_pitch", "f0_raw_chroma", "f0_voicing_recall", "f0_voicing_false_alarm")
-_F_MEASURE = "f0_f_measure"
 _SEED = 4
-_MOST_BYTES = 1 << 28
-_Row: TypeAlias = tuple[str, str | None, str | None]
-"""Name, the measure of its SI-SDR, and what the names of its other measures end in."""
-
-_COLUMNS = {
-    "sp_SNR": "spectral SNR",
-    "sp_SI-SNR": "spectral SI-SNR",
-    "mel_cep_dist": "MCD",
-    "f0_overall": "f0 overall",
-    "f0_raw_pitch": "raw pitch",
-    "f0_raw_chroma": "raw chroma",
-    "f0_f_measure": "F",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class ExcerptScores:
-    """Measures of one excerpt.
-
-    Attributes:
-        song: its name.
-        singers: voice and number of each.
-        start: in seconds.
-        values: of each measure, shape (V, seconds), NaN where the voice is silent; of f0 (V, 1).
-    """
-
-    song: str
-    singers: Combination
-    start: float
-    values: Scores
-
-
-@dataclass(frozen=True, eq=False)
-class EnsembleResult:
-    """What :func:`evaluate_separator` found.
-
-    Measures are those of ``compute`` and, in dB, ``SI-SDR_mixture`` (nothing separated),
-    ``SI-SDR_oracle`` (masks from the true magnitudes) and ``SI-SDR_improvement`` (over the
-    mixture); of the f0 ``f0_overall``, ``f0_raw_pitch``, ``f0_raw_chroma``, ``f0_voicing_recall``,
-    ``f0_voicing_false_alarm`` and ``f0_f_measure``.
-
-    Attributes:
-        settings: how it was computed.
-        excerpts: in the order of the songs.
-    """
-
-    settings: dict[str, Any]
-    excerpts: tuple[ExcerptScores, ...]
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """Names of what was measured."""
-        return tuple(dict.fromkeys(name for found in self.excerpts for name in found.values))
-
-    @property
-    def songs(self) -> tuple[str, ...]:
-        """Names of the songs."""
-        return tuple(dict.fromkeys(found.song for found in self.excerpts))
-
-    def statistics(
-        self, measure: str, *, song: str | None = None, voices: str = "satb"
-    ) -> Statistics:
-        """Over seconds in which the voice sounds; none where nothing was measured.
-
-        Args:
-            measure: one of :attr:`measures`.
-            song: of one song alone.
-            voices: letters of the voices that count.
-        """
-        values: list[float] = []
-        for found in self.excerpts:
-            if measure in found.values and song in (None, found.song):
-                rows = [i for i, (voice, _) in enumerate(found.singers) if voice in voices]
-                kept = found.values[measure][rows].ravel()
-                values += kept[~np.isnan(kept)].tolist()
-        return statistics(values)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, of what JSON can hold; what is not finite is None."""
-        summary = {
-            measure: {
-                "all": asdict(self.statistics(measure)),
-                "voices": {v: asdict(self.statistics(measure, voices=v)) for v in self._voices()},
-                "songs": {
-                    song: {
-                        "all": asdict(self.statistics(measure, song=song)),
-                        "voices": {
-                            voice: asdict(self.statistics(measure, song=song, voices=voice))
-                            for voice in self._voices()
-                        },
-                    }
-                    for song in self.songs
-                },
-            }
-            for measure in self.measures
-        }
-        excerpts = [
-            {
-                "song": found.song,
-                "singers": [list(singer) for singer in found.singers],
-                "start": found.start,
-                "values": {name: values.tolist() for name, values in found.values.items()},
-            }
-            for found in self.excerpts
-        ]
-        text: dict[str, Any] = plain(
-            {"settings": self.settings, "summary": summary, "excerpts": excerpts}
-        )
-        return text
-
-    def markdown(self) -> str:
-        """Tables of all songs beside published results, and of each song."""
-        test_set = self.settings.get("test_set")
-        size = self.settings.get("voices", len(VOICES))
-        known = [entry for entry in RESULTS if entry.test_set == test_set and entry.sources == size]
-        label = str(self.settings.get("label", "this separator"))
-        own: list[_Row] = [
-            ("mixture", MIXTURE, None),
-            ("oracle ratio mask", ORACLE, None),
-            (label, "SI-SDR_mask", "_mask"),
-        ]
-        if any(name in self.measures for name in _DIRECT):
-            own.append((f"{label}, synthesised", None, ""))
-        rows = [self._cells(row) for row in own]
-        rows += [row for entry in known if entry.song is None for row in _published_rows(entry)]
-        songs = []
-        for song in self.songs:
-            songs += [[song, *self._cells(row, song)] for row in own]
-            songs += [
-                [song, *row]
-                for entry in known
-                if entry.song == _plain_name(song)
-                for row in _published_rows(entry)
-            ]
-        tables = [*_table(_head("model"), rows), "", *_table(["song", *_head("model")], songs)]
-        return "\n".join([_intro(self), "", *tables, ""])
-
-    def _voices(self) -> list[str]:
-        there = {voice for found in self.excerpts for voice, _ in found.singers}
-        return [name[0] for name in VOICES if name[0] in there]
-
-    def _cells(self, row: _Row, song: str | None = None) -> list[str]:
-        """Cells of a row of our own."""
-        name, measure, ending = row
-        means: list[float | None] = [None] * (3 + len(VOICES))
-        if measure is not None:
-            found = self.statistics(measure, song=song)
-            means = [found.mean, found.median, found.std]
-            means += [self.statistics(measure, song=song, voices=v).mean for v in "satb"]
-        for other in _COLUMNS:
-            tracks = other.startswith("f0_")
-            if ending is None or (tracks and not ending):
-                means.append(None)
-            else:
-                full = other if tracks else f"{other}{ending}"
-                means.append(self.statistics(full, song=song).mean)
-        return [name, "", "", *_cells(means)]
 
 
 def evaluate_separator(
@@ -485,7 +327,7 @@ def test_songs(data: Path | str, test_set: TestSet | None = None) -> list[Song]:
         return songs
     choice("evaluate", "test_set", test_set, TEST_SETS)
     if test_set == "CSD":
-        kept = [song for song in songs if _plain_name(song.name) in SINGERS]
+        kept = [song for song in songs if plain_name(song.name) in SINGERS]
         names = "El_Rossinyol, Locus_Iste or Nino_Dios"
     elif test_set == "BCBQ":
         kept = split_songs(songs)[1]
@@ -503,46 +345,6 @@ def test_songs(data: Path | str, test_set: TestSet | None = None) -> list[Song]:
 test_songs.__test__ = False  # type: ignore[attr-defined]
 
 
-class _Table(Protocol):
-    def to_json(self) -> dict[str, Any]: ...
-    def markdown(self) -> str: ...
-
-
-def write_result(result: _Table, folder: Path, name: str = "evaluation") -> None:
-    """Write ``name.json`` and ``name.md``, each whole or not at all."""
-    text = json.dumps(result.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(folder / f"{name}.json", text + "\n")
-    write_atomically(folder / f"{name}.md", result.markdown())
-
-
-def read_result(path: Path) -> EnsembleResult:
-    """Read the measures of :func:`evaluate_separator` back from their JSON; null becomes NaN.
-
-    Raises:
-        InputError: the file cannot be read or holds something else.
-    """
-    try:
-        found = json.loads(read_bytes(path, _MOST_BYTES).decode("utf-8"))
-        excerpts = [
-            ExcerptScores(
-                str(row["song"]),
-                tuple((str(voice), int(number)) for voice, number in row["singers"]),
-                float(row["start"]),
-                {str(name): np.array(x, np.float64) for name, x in row["values"].items()},
-            )
-            for row in found["excerpts"]
-        ]
-        for one in excerpts:
-            for name, values in one.values.items():
-                if values.ndim != 2 or len(values) != len(one.singers):
-                    raise ValueError(f"{name} has the shape {values.shape}")
-        return EnsembleResult(dict(found["settings"]), tuple(excerpts))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{path}: is no evaluation of an ensemble ({error}); evaluate again"
-        ) from error
-
-
 def _wanted(op: str, compute: Iterable[str], direct: bool, tracks: bool) -> tuple[str, ...]:
     """The single measures that some names mean, and that can be had."""
     if isinstance(compute, str):
@@ -551,16 +353,16 @@ def _wanted(op: str, compute: Iterable[str], direct: bool, tracks: bool) -> tupl
     for name in compute:
         choice(op, "compute", name, COMPUTE)
         if name == "all":
-            found += [*_MASKED, *(_DIRECT if direct else ()), *(("f0_infos",) if tracks else ())]
+            found += [*_MASKED, *(DIRECT if direct else ()), *(("f0_infos",) if tracks else ())]
         elif name == "all_mask":
             found += _MASKED
         elif name == "all_no_mask":
-            found += _DIRECT
+            found += DIRECT
         else:
             found.append(name)
     if not found:
         raise ValueError(f"{op}: compute must name something out of {', '.join(COMPUTE)}")
-    if not direct and any(name in _DIRECT for name in found):
+    if not direct and any(name in DIRECT for name in found):
         raise ValueError(f"{op}: measures without '_mask' need synthesise=")
     if not tracks and "f0_infos" in found:
         raise ValueError(f"{op}: 'f0_infos' needs track= or tracks of the mixture (f0='mixture')")
@@ -601,7 +403,7 @@ def _columns(
     if ORACLE in wanted:
         columns[ORACLE] = measured("SI-SDR", soft_mask_separation(mixture, sources))
     masked = [name for name in wanted if name in _MASKED]
-    direct = [name for name in wanted if name in _DIRECT]
+    direct = [name for name in wanted if name in DIRECT]
     if masked:
         separated = voices(separate)
         for name in masked:
@@ -635,10 +437,10 @@ def _f0_scores(true: Tensor, found: Tensor, step: float, convention: Convention)
     melody = melody_scores(reference, estimate, convention=convention)
     values: Scores = {
         name: np.array([[melody[voice][name.removeprefix("f0_")]] for voice in names])
-        for name in _F0
+        for name in F0
     }
     together = multipitch_scores(reference, estimate, convention=convention)["f_measure"]
-    values[_F_MEASURE] = np.full((len(names), 1), together)
+    values[F_MEASURE] = np.full((len(names), 1), together)
     return values
 
 
@@ -648,61 +450,7 @@ def _chosen(song: Song, singers: Choice) -> Literal["all"] | tuple[int, ...]:
     if number is None and all(len(found) == 1 for found in song.singers.values()):
         return "all"
     if number is None:
-        number = SINGERS.get(_plain_name(song.name), next(iter(song.singers.values()))[0].number)
+        number = SINGERS.get(plain_name(song.name), next(iter(song.singers.values()))[0].number)
     for voice in song.voices:
         song.singer(voice, number)
     return (number,)
-
-
-def _plain_name(name: str) -> str:
-    """Letters alone, without their accents: how published names are compared."""
-    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub("[^a-z]", "", letters)
-
-
-def _intro(result: EnsembleResult) -> str:
-    which = result.settings.get("test_set") or ", ".join(result.songs)
-    tracks = {"singers": "of the isolated singers", "mixture": "estimated from the mixtures"}
-    return (
-        f"# Separation of {which}\nSI-SDR in dB over {result.statistics(MIXTURE).count} seconds of "
-        f"one voice in {len(result.excerpts)} excerpts; f0 "
-        f"{tracks.get(result.settings['f0'], 'as given')}. Rows with a source are published ones; "
-        "their f0, where not named, is the model's own."
-    )
-
-
-def _head(first: str) -> list[str]:
-    return [
-        *(first, "trained on", "source", "mean", "median", "std"),
-        *"SATB",
-        *_COLUMNS.values(),
-    ]
-
-
-def _published_rows(entry: Published) -> Iterator[list[str]]:
-    """One for its masks, and one for its synthesis if that was measured, too."""
-    voices: Iterable[float | None] = entry.voices or (None,) * len(VOICES)
-    masked = [entry.others.get(o if o.startswith("f0_") else f"{o}_mask") for o in _COLUMNS]
-    values = (entry.mean, entry.median, entry.std, *voices, *masked)
-    yield [entry.model, entry.training, entry.source, *_cells(values)]
-    direct = [entry.others.get(other) if other in _DIRECT else None for other in _COLUMNS]
-    if any(value is not None for value in direct):
-        values = (*(None,) * (3 + len(VOICES)), *direct)
-        yield [f"{entry.model}, synthesised", entry.training, entry.source, *_cells(values)]
-
-
-def _cells(values: Sequence[float | None]) -> list[str]:
-    """Two digits of what is in dB or a distance, three of the measures of f0, which come last."""
-    rates = len(values) - sum(other.startswith("f0_") for other in _COLUMNS)
-    return [
-        "–" if value is None or not np.isfinite(value) else f"{value:.{3 if i >= rates else 2}f}"
-        for i, value in enumerate(values)
-    ]
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a Markdown table."""
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield f"| {' | '.join(row)} |"

@@ -11,6 +11,8 @@ Source Separation Using Differentiable Parametric Source Models", TASLP 2023.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -158,3 +160,9 @@ RESULTS: tuple[Published, ...] = (
     ),
 )
 """The results."""
+
+
+def plain_name(name: str) -> str:
+    """Letters alone, without their accents: how published names are compared."""
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z]", "", letters)

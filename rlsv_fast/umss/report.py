@@ -25,10 +25,10 @@ from rlsv_fast.training.log import read_log
 from rlsv_fast.training.settings import flatten
 from rlsv_fast.umss.assignment import VOICES
 from rlsv_fast.umss.choirs import Combination, Song
-from rlsv_fast.umss.evaluation import IMPROVEMENT, MIXTURE, ORACLE, EnsembleResult
 from rlsv_fast.umss.excerpts import ExcerptStore, Place
 from rlsv_fast.umss.layers import evaluating
 from rlsv_fast.umss.model import EnsembleModel, Known
+from rlsv_fast.umss.result import IMPROVEMENT, MIXTURE, ORACLE, EnsembleResult
 from rlsv_fast.umss.separator import SourceFilterSeparator
 from rlsv_fast.umss.settings import EnsembleConfig
 

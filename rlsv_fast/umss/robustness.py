@@ -18,13 +18,8 @@ from rlsv_fast.nn import Convention
 from rlsv_fast.ops._check import floating, integer
 from rlsv_fast.umss.assignment import VOICES
 from rlsv_fast.umss.choirs import Song
-from rlsv_fast.umss.evaluation import (
-    EnsembleResult,
-    ExcerptScores,
-    Separator,
-    measure_song,
-    prepare_song,
-)
+from rlsv_fast.umss.evaluation import Separator, measure_song, prepare_song
+from rlsv_fast.umss.result import EnsembleResult, ExcerptScores
 
 
 def shift_f0(f0: Tensor, hertz: float) -> Tensor:

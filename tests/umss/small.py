@@ -125,3 +125,23 @@ def records(run: Path, kind: str) -> list[dict[str, Any]]:
         record.pop("seconds", None)
         record.pop("throughput", None)
     return found
+
+
+def assert_slope_is_that_of_differences(
+    value: Callable[[], Tensor], inputs: list[Tensor], step: float
+) -> None:
+    """Every input has a gradient; along a random direction it is what central differences give."""
+    gradients = torch.autograd.grad(value(), inputs)
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
+    generator = torch.Generator().manual_seed(3)
+    ways = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in inputs]
+    slope = sum((a * b).sum() for a, b in zip(gradients, ways, strict=True))
+    ends = []
+    with torch.no_grad():
+        for sign in (1, -1):
+            for x, way in zip(inputs, ways, strict=True):
+                x.add_(way, alpha=sign * step)
+            ends.append(value())
+            for x, way in zip(inputs, ways, strict=True):
+                x.sub_(way, alpha=sign * step)
+    torch.testing.assert_close((ends[0] - ends[1]) / (2 * step), slope, rtol=1e-4, atol=1e-7)

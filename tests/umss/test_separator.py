@@ -22,6 +22,7 @@ from rlsv_fast.umss import (
 )
 from rlsv_fast.umss.encoder import ItemNorm
 from rlsv_fast.umss.parameter_decoder import unit_pitch
+from umss.small import assert_slope_is_that_of_differences
 
 close = torch.testing.assert_close
 HOP = 32
@@ -164,20 +165,7 @@ def test_gradients_reach_everything_and_are_differences(roll_off: Any, conventio
         result = seeded(model, mixture, f0)
         return ops.spectral_loss(result.mixture, mixture, fft_sizes=(64, 32), reduce="mean")
 
-    gradients = torch.autograd.grad(value(), inputs)
-    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
-    generator = torch.Generator().manual_seed(3)
-    ways = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in inputs]
-    slope = sum((a * b).sum() for a, b in zip(gradients, ways, strict=True))
-    step, ends = 1e-6, []
-    with torch.no_grad():
-        for sign in (1, -1):
-            for x, way in zip(inputs, ways, strict=True):
-                x.add_(way, alpha=sign * step)
-            ends.append(value())
-            for x, way in zip(inputs, ways, strict=True):
-                x.sub_(way, alpha=sign * step)
-    close((ends[0] - ends[1]) / (2 * step), slope, rtol=1e-4, atol=1e-7)
+    assert_slope_is_that_of_differences(value, inputs, 1e-6)
 
 
 def test_a_permutation_of_voices_permutes_what_is_made_of_them() -> None:

@@ -18,7 +18,7 @@ from rlsv_fast.processes import Processes
 from rlsv_fast.training import Interrupted, read_checkpoint
 from rlsv_fast.umss import Song, SourceFilterSynthesizer, train_separator
 from rlsv_fast.umss.model import Known
-from rlsv_fast.umss.trainer import EnsembleUpdate
+from rlsv_fast.umss.update import EnsembleUpdate
 from umss.small import LONG, config, interrupt_at, records, shrink
 
 STEPS = 3

@@ -26,9 +26,10 @@ from rlsv_fast.umss import (
     find_songs,
     train_separator,
 )
+from rlsv_fast.umss.known_f0 import KnownF0
 from rlsv_fast.umss.model import Known, build_model
 from rlsv_fast.umss.settings import PRESETS, EnsembleConfig
-from rlsv_fast.umss.trainer import EnsembleUpdate, KnownF0
+from rlsv_fast.umss.update import EnsembleUpdate
 from umss.choir_files import choir
 from umss.small import LONG, config, interrupt_at, records
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rlsv_fast.umss import F0UNet, frequencies
 from rlsv_fast.umss.unet import BlurredPitch, HarmonicSpectrum, pitch_map
+from umss.small import assert_slope_is_that_of_differences
 
 close = torch.testing.assert_close
 HOP = 16
@@ -123,20 +124,7 @@ def test_gradients_reach_everything_and_are_differences(conditioning: Any) -> No
     def value() -> Tensor:
         return model.estimate(mixture, f0[:, 0]).square().mean()
 
-    gradients = torch.autograd.grad(value(), inputs)
-    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
-    generator = torch.Generator().manual_seed(3)
-    ways = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in inputs]
-    slope = sum((a * b).sum() for a, b in zip(gradients, ways, strict=True))
-    step, ends = 1e-7, []
-    with torch.no_grad():
-        for sign in (1, -1):
-            for x, way in zip(inputs, ways, strict=True):
-                x.add_(way, alpha=sign * step)
-            ends.append(value())
-            for x, way in zip(inputs, ways, strict=True):
-                x.sub_(way, alpha=sign * step)
-    close((ends[0] - ends[1]) / (2 * step), slope, rtol=1e-4, atol=1e-7)
+    assert_slope_is_that_of_differences(value, inputs, 1e-7)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
