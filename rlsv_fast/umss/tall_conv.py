@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from rlsv_fast._library import differentiable
 
 TALL = 16
 """Kernel heights from which the transform is used: at 5 it takes longer than oneDNN, at 70 a fifth
@@ -50,8 +55,8 @@ def transformed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     .. math:: Y_o(\omega, t) = \sum_{c, j} \overline{W_{ocj}(\omega)} X_c(\omega, t + j)
 
-    One small matrix product for each frequency of the transform. Its length need only keep apart
-    what the output keeps: F + ⌈(K - 1) / 2⌉, not F + K - 1.
+    One small matrix product for each frequency of the transform, and two more for the gradients.
+    Its length need only keep apart what the output keeps: F + ⌈(K - 1) / 2⌉, not F + K - 1.
 
     Args:
         x: shape (B, C, F, T), float32 or float64.
@@ -61,28 +66,113 @@ def transformed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         Shape (B, C', F, T).
     """
-    batch, channels, height, frames = x.shape
-    outputs, _, taps, width = weight.shape
-    above = (taps - 1) // 2
-    wrapped = min(above, height)
-    length = _smooth(height + taps - 1 - above)
-    spectrum = torch.fft.rfft(weight, n=length, dim=2).conj()
-    matrices = spectrum.permute(2, 0, 3, 1).reshape(-1, outputs, width * channels).resolve_conj()
-    x = functional.pad(x, (width // 2, width // 2))
+    y: Tensor = _correlation(x, weight)
+    return y if bias is None else y + bias[:, None, None]
+
+
+class _Circle(NamedTuple):
+    """How planes of F values lie on the circle of the transform."""
+
+    height: int
+    above: int
+    """Zeros before the input."""
+    length: int
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor) -> _Circle:
+        height, taps = x.shape[2], weight.shape[2]
+        above = (taps - 1) // 2
+        return cls(height, above, _smooth(max(height + taps - 1 - above, taps)))
+
+    def spectrum(self, x: Tensor, dim: int) -> Tensor:
+        return torch.fft.rfft(x, n=self.length, dim=dim)
+
+    def part(self, planes: Tensor, start: int, count: int) -> Tensor:
+        """Spectra (ω, C, count) of some frames of planes (C, F, T)."""
+        spectrum = self.spectrum(planes[:, :, start : start + count], 1)
+        return spectrum.transpose(0, 1).contiguous()
+
+    def planes(self, product: Tensor) -> Tensor:
+        """(C, L, t) of spectra (ω, C, t)."""
+        return torch.fft.irfft(product.transpose(0, 1), n=self.length, dim=1)
+
+
+def _chunks(frames: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, frames, _FRAMES):
+        yield start, min(_FRAMES, frames - start)
+
+
+def _padded(x: Tensor, width: int) -> Tensor:
+    return functional.pad(x, (width // 2, width // 2))
+
+
+def _product(matrices: Tensor, spectrum: Tensor, count: int) -> Tensor:
+    """Sum over j of (J, ω, R, C) times (ω, C, t + j), for count frames t."""
+    product = torch.bmm(matrices[0], spectrum[..., :count])
+    for shift in range(1, len(matrices)):
+        product.baddbmm_(matrices[shift], spectrum[..., shift : shift + count])
+    return product
+
+
+def _forward(x: Tensor, weight: Tensor) -> Tensor:
+    batch, _, height, frames = x.shape
+    outputs, width = weight.shape[0], weight.shape[3]
+    circle = _Circle.of(x, weight)
+    wrapped = min(circle.above, height)
+    first = circle.length - circle.above
+    matrices = circle.spectrum(weight, 2).permute(3, 2, 0, 1).conj_physical().contiguous()
+    x = _padded(x, width)
     y = x.new_empty(batch, outputs, height, frames)
     for item in range(batch):
-        for start in range(0, frames, _FRAMES):
-            count = min(_FRAMES, frames - start)
-            part = x[item, :, :, start : start + count + width - 1]
-            shifted = torch.fft.rfft(part, n=length, dim=1).transpose(0, 1)
-            columns = torch.cat([shifted[..., j : j + count] for j in range(width)], 1)
-            product = torch.bmm(matrices, columns).transpose(0, 1)
-            turned = torch.fft.irfft(product, n=length, dim=1)
+        for start, count in _chunks(frames):
+            spectrum = circle.part(x[item], start, count + width - 1)
+            turned = circle.planes(_product(matrices, spectrum, count))
             out = y[item, :, :, start : start + count]
             # the first outputs lie at the end of the circle
-            out[:, :wrapped] = turned[:, length - above : length - above + wrapped]
+            out[:, :wrapped] = turned[:, first : first + wrapped]
             out[:, wrapped:] = turned[:, : height - wrapped]
-    return y if bias is None else y + bias[:, None, None]
+    return y
+
+
+def _backward(
+    saved: tuple[Tensor, ...], constants: None, needs: tuple[bool, ...], *grads: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Both from the spectrum G of the upstream gradient.
+
+    That of x is the convolution, sum over o and j of W_ocj(ω) G_o(ω, t - j); that of the weight
+    lies in the lags whose spectrum is the sum over t of conj(G_o(ω, t)) X_c(ω, t + j).
+    """
+    x, weight = saved
+    batch, channels, height, frames = x.shape
+    outputs, _, taps, width = weight.shape
+    circle = _Circle.of(x, weight)
+    of_x = torch.empty_like(x) if needs[0] else None
+    # shifts run backwards here: the first one is to the frame that comes last
+    matrices = circle.spectrum(weight.flip(3), 2).permute(3, 2, 1, 0).contiguous()
+    of_lags = matrices.new_zeros(width, matrices.shape[1], outputs, channels)
+    x, upstream = _padded(x, width), _padded(grads[0], width)
+    for item in range(batch):
+        for start, count in _chunks(frames):
+            spectrum = circle.part(upstream[item], start, count + width - 1)
+            if of_x is not None:
+                turned = circle.planes(_product(matrices, spectrum, count))
+                of_x[item, :, :, start : start + count] = turned[
+                    :, circle.above : circle.above + height
+                ]
+            if needs[1]:
+                own = spectrum[..., width // 2 : width // 2 + count].conj_physical()
+                against = circle.part(x[item], start, count + width - 1).transpose(1, 2)
+                for shift in range(width):
+                    of_lags[shift].baddbmm_(own, against[:, shift : shift + count])
+    if not needs[1]:
+        return of_x, None
+    lags = torch.fft.irfft(of_lags, n=circle.length, dim=1).roll(circle.above, 1)[:, :taps]
+    return of_x, lags.permute(2, 3, 1, 0).contiguous()
+
+
+_correlation: Any = differentiable(
+    "TallCorrelation", _forward, save=lambda inputs, output: inputs, backward=_backward
+)
 
 
 def _smooth(least: int) -> int:
