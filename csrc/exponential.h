@@ -31,19 +31,18 @@ struct Exponent<double> {
   static constexpr double kHighest = 1023.0, kSmallest = 2.2250738585072014e-308;
 };
 
-// 2^r for |r| <= 1/2; exactly 1 at 0.
+// (2^r - 1) / r for |r| <= 1/2, with relative accuracy.
 template <typename V>
-RLSV_HOST_DEVICE void octave_power(const V& r, V& power, float) {
-  V q = r * 0.000154531629451f + 0.00133908633647f;
+RLSV_HOST_DEVICE void octave_growth(const V& r, V& q, float) {
+  q = r * 0.000154531629451f + 0.00133908633647f;
   q = q * r + 0.00961808255728f;
   q = q * r + 0.0555035711422f;
   q = q * r + 0.240226507606f;
   q = q * r + 0.693147188026f;
-  power = q * r + 1.0f;
 }
 template <typename V>
-RLSV_HOST_DEVICE void octave_power(const V& r, V& power, double) {
-  V q = r * 2.5729324177362304214e-11 + 4.455817908336064493e-10;
+RLSV_HOST_DEVICE void octave_growth(const V& r, V& q, double) {
+  q = r * 2.5729324177362304214e-11 + 4.455817908336064493e-10;
   q = q * r + 7.0548973041554992774e-9;
   q = q * r + 1.0178057087733941105e-7;
   q = q * r + 1.321548680870556279e-6;
@@ -54,7 +53,14 @@ RLSV_HOST_DEVICE void octave_power(const V& r, V& power, double) {
   q = q * r + 0.055504108664821627039;
   q = q * r + 0.24022650695910071233;
   q = q * r + 0.69314718055994530925;
-  power = q * r + 1.0;
+}
+
+// 2^r for |r| <= 1/2; exactly 1 at 0.
+template <typename V, typename T>
+RLSV_HOST_DEVICE void octave_power(const V& r, V& power, T) {
+  V q;
+  octave_growth(r, q, T(0));
+  power = q * r + T(1);
 }
 
 // log2((1 + s) / (1 - s)) for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1); relative accuracy also near 0.

@@ -4,6 +4,7 @@
 #include "cuda/all_pole_grid.h"
 #include "cuda/decode_f0_grid.h"
 #include "cuda/frame_convolution_grid.h"
+#include "cuda/gated_recurrence_grid.h"
 #include "cuda/harmonic_bank_grid.h"
 #include "simd_level.h"
 
@@ -85,6 +86,8 @@ void define_grids(py::module_ module) {
   module.def("lsf_to_lpc_grid", &lsf_to_lpc_grid);
 
   module.def("decode_f0_grid", &decode_f0_grid);
+  module.def("gated_recurrence_forward_grid", &gated_recurrence_forward_grid);
+  module.def("gated_recurrence_backward_grid", &gated_recurrence_backward_grid);
 
   py::class_<VariationShape>(module, "VariationShape")
       .def_readonly("tiles", &VariationShape::tiles)

@@ -9,6 +9,7 @@
 #include "decode_f0_rules.h"
 #include "frame_convolution_rules.h"
 #include "frame_distance_rules.h"
+#include "gated_recurrence_rules.h"
 #include "harmonic_bank_rules.h"
 #include "lsf_rules.h"
 
@@ -271,6 +272,42 @@ inline void check_harmonic_bank_backward(const Tensor& grad, const Tensor& grad_
   STD_TORCH_CHECK(grad.size(0) == f0.size(0) && grad.size(1) == f0.size(1) * hop, op,
                   ": grad must have shape (B, T hop)");
   STD_TORCH_CHECK(grad_phase.size(0) == f0.size(0), op, ": grad_phase must have shape (B,)");
+}
+
+// gated_recurrence
+
+inline void check_gated_recurrence(const Tensor& projected, const Tensor& weight,
+                                   const Tensor& bias) {
+  const char* op = "gated_recurrence";
+  check_input(projected, 3, op, "projected");
+  check_input(weight, 2, op, "weight");
+  check_input(bias, 1, op, "bias");
+  check_same_type(projected, weight, op, "weight");
+  check_same_type(projected, bias, op, "bias");
+  const int64_t sums = projected.size(2), size = weight.size(1);
+  STD_TORCH_CHECK(size >= 1 && sums == 3 * size && weight.size(0) == sums && bias.size(0) == sums,
+                  op, ": projected, weight and bias must have shapes (B, T, 3H), (3H, H), (3H)");
+}
+
+inline void check_gated_recurrence_backward(const Tensor& grad, const Tensor& weight,
+                                            const Tensor& states, const Tensor& gates,
+                                            const Tensor& candidates, const Tensor& parts) {
+  const char* op = "gated_recurrence";
+  check_input(grad, 3, op, "grad");
+  check_input(weight, 2, op, "weight");
+  check_same_type(grad, weight, op, "weight");
+  const int64_t size = grad.size(2);
+  STD_TORCH_CHECK(size >= 1 && weight.size(0) == 3 * size && weight.size(1) == size, op,
+                  ": weight must have shape (3H, H)");
+  for (const Tensor& kept : {states, gates, candidates, parts}) {
+    check_input(kept, 3, op, "states, gates, candidates and parts");
+    check_same_type(grad, kept, op, "states, gates, candidates and parts");
+    STD_TORCH_CHECK(kept.size(0) == grad.size(0) && kept.size(1) == grad.size(1), op,
+                    ": states, gates, candidates and parts must have shape (B, T, ...)");
+  }
+  STD_TORCH_CHECK(states.size(2) == size && gates.size(2) == 2 * size &&
+                      candidates.size(2) == size && parts.size(2) == size,
+                  op, ": states, gates, candidates and parts must come from the forward");
 }
 
 // decode_f0

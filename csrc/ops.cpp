@@ -62,6 +62,13 @@ STABLE_TORCH_LIBRARY(rlsv_fast, m) {
       "-> (Tensor, Tensor, Tensor)");
 
   m.def(
+      "_gated_recurrence_forward(Tensor projected, Tensor weight, Tensor bias, bool keep) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "_gated_recurrence_backward(Tensor grad, Tensor weight, Tensor states, Tensor gates, "
+      "Tensor candidates, Tensor parts) -> (Tensor, Tensor)");
+
+  m.def(
       "_decode_f0_forward(Tensor salience, float[] thresholds, int method, float lowest, "
       "int bins_per_octave) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(

@@ -69,6 +69,16 @@ def _normals(*shapes: tuple[int, ...]) -> Inputs:
     return lambda: tuple(_normal(*shape) for shape in shapes)
 
 
+def _gated(items: int, frames: int, size: int) -> Inputs:
+    """Weights of the size that layers begin with."""
+    scale = size**-0.5
+    return lambda: (
+        _normal(items, frames, 3 * size),
+        scale * _normal(3 * size, size),
+        scale * _normal(3 * size),
+    )
+
+
 def _pair(batch: int, samples: int) -> Inputs:
     """An estimate that resembles its target."""
 
@@ -445,6 +455,38 @@ CASES: list[Case] = [
         _normals((2, 1, 6)),
         {"hop": 4, "length": 20, "offset": 1},
         view=lambda frames: (frames.expand(2, 5, 6),),
+        small=True,
+    ),
+    *(
+        Case("gated_recurrence", name, _gated(*sizes), **more)
+        for name, sizes, more in (
+            ("typical", (4, 30, 96), {}),
+            ("one-item", (1, 20, 64), {}),
+            ("uneven", (7, 5, 37), {}),
+            ("tiles", (17, 3, 70), {}),
+            ("small", (2, 4, 3), SMALL),
+            ("one-unit", (2, 3, 1), SMALL),
+            ("one-frame", (2, 1, 2), SMALL),
+            ("no-frames", (2, 0, 4), {}),
+            ("no-items", (0, 3, 4), {}),
+        )
+    ),
+    Case(
+        "gated_recurrence",
+        "strided",
+        lambda: (_normal(4, 3, 6), _normal(2, 12), _normal(12)),
+        view=lambda projected, weight, bias: (
+            projected.transpose(0, 1),
+            weight[:, ::2].t(),
+            bias[::2],
+        ),
+        small=True,
+    ),
+    Case(
+        "gated_recurrence",
+        "expanded",
+        lambda: (_normal(1, 4, 6), _normal(6, 2), _normal(1)),
+        view=lambda projected, weight, bias: (projected.expand(3, 4, 6), weight, bias.expand(6)),
         small=True,
     ),
     *(

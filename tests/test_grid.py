@@ -160,6 +160,18 @@ def test_all_pole_has_threads_for_frames_and_outputs() -> None:
     assert grid.all_pole_sum_grid(5, 0).blocks == 0
 
 
+def test_a_recurrent_layer_has_warps_for_units_and_lanes_for_columns() -> None:
+    for items, size in itertools.product((*SIZES, 2**40), (1, 8, 33, 512, 4096)):
+        forward = grid.gated_recurrence_forward_grid(items, size)
+        backward = grid.gated_recurrence_backward_grid(items, size)
+        tiles = divide_up(items, 8)
+        assert forward.blocks == min(tiles * divide_up(size, 8), MOST_BLOCKS)
+        assert backward.blocks == min(tiles * divide_up(size, 32), MOST_BLOCKS)
+        for one, threads in ((forward, 256), (backward, 512)):
+            assert_launchable(one)
+            assert one.threads == threads
+
+
 def test_line_frequencies_fit_into_any_shared_memory() -> None:
     for rows, order in itertools.product(SIZES, range(65)):
         one = grid.lsf_to_lpc_grid(rows, order)

@@ -7,6 +7,7 @@ from rlsv_fast.ops.all_pole import all_pole
 from rlsv_fast.ops.decode_f0 import decode_f0
 from rlsv_fast.ops.frame_convolution import frame_convolution
 from rlsv_fast.ops.frame_distance import frame_distance
+from rlsv_fast.ops.gated_recurrence import gated_recurrence
 from rlsv_fast.ops.harmonic_bank import harmonic_bank
 from rlsv_fast.ops.lsf_to_lpc import lsf_to_lpc
 from rlsv_fast.ops.modulated_cosines import modulated_cosines
@@ -27,6 +28,7 @@ __all__ = [
     "frame_convolution",
     "frame_distance",
     "frames",
+    "gated_recurrence",
     "harmonic_bank",
     "lsf_to_lpc",
     "modulated_cosines",

@@ -4,6 +4,7 @@ from rlsv_fast.reference.all_pole import all_pole
 from rlsv_fast.reference.decode_f0 import decode_f0
 from rlsv_fast.reference.frame_convolution import frame_convolution
 from rlsv_fast.reference.frame_distance import frame_distance
+from rlsv_fast.reference.gated_recurrence import gated_recurrence
 from rlsv_fast.reference.harmonic_bank import harmonic_bank
 from rlsv_fast.reference.lsf_to_lpc import lsf_to_lpc
 from rlsv_fast.reference.modulated_cosines import modulated_cosines
@@ -22,6 +23,7 @@ __all__ = [
     "frame_convolution",
     "frame_distance",
     "frames",
+    "gated_recurrence",
     "harmonic_bank",
     "lsf_to_lpc",
     "modulated_cosines",

@@ -10,6 +10,7 @@
 #include "cuda/decode_f0.h"
 #include "cuda/frame_convolution.h"
 #include "cuda/frame_distance.h"
+#include "cuda/gated_recurrence.h"
 #include "cuda/grid.h"
 #include "cuda/harmonic_bank.h"
 #include "cuda/lsf_to_lpc.h"
@@ -261,6 +262,29 @@ void drive_decode_f0(Results& results) {
 }
 
 template <typename T>
+void drive_gated_recurrence(Results& results) {
+  for (const GateShape& shape : {GateShape{2, 3, 5}, GateShape{9, 2, 34}}) {
+    const int64_t states = shape.items * shape.frames * shape.size, rows = 3 * shape.size;
+    const auto projected = random<T>(3 * states), weight = random<T>(rows * shape.size),
+               bias = random<T>(rows), grad = random<T>(states);
+    auto state = room<T>(states), gates = room<T>(2 * states), candidates = room<T>(states),
+         parts = room<T>(states), flow = room<T>(shape.items * shape.size),
+         of_projected = room<T>(3 * states), of_parts = room<T>(states);
+    results.expect(gated_recurrence_forward(projected.data(), weight.data(), bias.data(), shape,
+                                            state.data(), GateMemory<T>{}, nullptr));
+    results.add(state);
+    results.expect(gated_recurrence_forward(
+        projected.data(), weight.data(), bias.data(), shape, state.data(),
+        GateMemory<T>{gates.data(), candidates.data(), parts.data()}, nullptr));
+    results.expect(gated_recurrence_backward(
+        grad.data(), weight.data(), state.data(),
+        GateMemory<const T>{gates.data(), candidates.data(), parts.data()}, shape, flow.data(),
+        of_projected.data(), of_parts.data(), nullptr));
+    results.add(state, gates, candidates, parts, of_projected, of_parts);
+  }
+}
+
+template <typename T>
 void drive_spectral_loss(Results& results) {
   for (const int64_t bins : {37, 2100}) {
     const Chunks rows = cut_rows(2, bins);
@@ -400,6 +424,7 @@ int main() {
   DRIVE(si_sdr);
   DRIVE(harmonic_bank);
   DRIVE(decode_f0);
+  DRIVE(gated_recurrence);
   DRIVE(spectral_loss);
   DRIVE(sinkhorn);
 }

@@ -210,6 +210,11 @@ ALIGNED = [
         for options in [{"hop": hop, "length": 173, "offset": offset}]
     ),
     *(
+        Case("gated_recurrence", f"{items}x{frames}x{size}", make)
+        for items, frames, size in ((1, 3, 1), (9, 2, 7), (8, 2, 8), (7, 2, 31), (2, 3, 33))
+        for make in [partial(normal, (items, frames, 3 * size), (3 * size, size), (3 * size,))]
+    ),
+    *(
         Case("lsf_to_lpc", f"{rows}x{order}", partial(uniform, (rows, order)))
         for rows, order in ((31, 3), (33, 20), (32, 1), (1, 33), (2, 64))
     ),

@@ -114,6 +114,14 @@ def _frame_convolution(draw: Draw, call: Call) -> None:
     call.shapes = ((batch, count, outputs),)
 
 
+def _gated_recurrence(draw: Draw, call: Call) -> None:
+    items, frames, size = draw.size(9), draw.size(12), max(draw.size(40), 1)
+    draw.tensor(call, "projected", (items, frames, 3 * size))
+    draw.tensor(call, "weight", (3 * size, size))
+    draw.tensor(call, "bias", (3 * size,))
+    call.shapes = ((items, frames, size),)
+
+
 def _representation(draw: Draw, call: Call, *, positive: bool) -> Shape:
     shape = draw.sizes(4, 24, 30)
     tame = draw.kinds is TAME
@@ -375,6 +383,7 @@ OPERATORS: dict[str, Callable[[Draw, Call], None]] = {
     "frame_convolution": _frame_convolution,
     "frame_distance": _frame_distance,
     "frames": _frames,
+    "gated_recurrence": _gated_recurrence,
     "harmonic_bank": _harmonic_bank,
     "lsf_to_lpc": _lsf_to_lpc,
     "modulated_cosines": _modulated_cosines,
