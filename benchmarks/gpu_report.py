@@ -41,7 +41,7 @@ PARTS = {
     "neg_snr, si_sdr": "neg_snr or si_sdr",
     "frames, overlap_add": "frames or overlap_add",
     "harmonic_bank, spectral_loss": "harmonic_bank or spectral_loss",
-    "all_pole, lsf_to_lpc, decode_f0": "all_pole or lsf_to_lpc or decode_f0",
+    "all_pole, lsf_to_lpc, decode_f0, gated_recurrence": "all_pole or lsf or decode or gated",
 }
 TESTS = (
     "tests/test_contract.py",

@@ -14,7 +14,7 @@ def gated_recurrence(projected: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     for inputs in projected.unbind(1):
         sums = torch.addmm(bias, state, weight.t())
         gates = torch.sigmoid(inputs[:, : 2 * size] + sums[:, : 2 * size])
-        reset, update = gates.split(size, 1)
+        reset, update = torch.split(gates, size, 1)
         candidate = torch.tanh(inputs[:, 2 * size :] + reset * sums[:, 2 * size :])
         state = (1 - update) * candidate + update * state
         states.append(state)

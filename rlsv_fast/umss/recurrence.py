@@ -1,4 +1,4 @@
-"""Gated recurrent layers whose inputs may be shared, and whose weights are read less often."""
+"""Gated recurrent layers whose inputs may be shared."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def recurrent(layer: nn.GRU, *inputs: Tensor) -> Tensor:
     """All outputs of one unidirectional layer, starting from zeros.
 
     Inputs lie side by side in the layer's own and are broadcast against each other. On the CPU each
-    is projected at its own size, and the gradient of the recurrent weights is one product for all
-    frames, where torch makes one for each; elsewhere cuDNN has the whole layer, of inputs joined.
+    is projected at its own size, and :func:`rlsv_fast.ops.gated_recurrence` goes on; on CUDA cuDNN
+    has the whole layer, of inputs joined.
 
     Args:
         layer: of one layer and direction, with biases, ``batch_first``.
@@ -24,7 +24,7 @@ def recurrent(layer: nn.GRU, *inputs: Tensor) -> Tensor:
         Shape (..., T, H).
     """
     input_weight, weight, input_bias, bias = layer.all_weights[0]
-    if inputs[0].device.type != "cpu" or torch.compiler.is_compiling():
+    if inputs[0].device.type != "cpu":
         whole = torch.broadcast_shapes(*(x.shape[:-1] for x in inputs))  # type: ignore[no-untyped-call]
         joined = torch.cat([x.expand(*whole, x.shape[-1]) for x in inputs], -1)
         outputs: Tensor = layer(joined.flatten(0, -3))[0]

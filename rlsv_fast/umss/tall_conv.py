@@ -71,30 +71,35 @@ def transformed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Circle(NamedTuple):
-    """How planes of F values lie on the circle of the transform."""
+    """How F values of a frame lie on the circle of the transform."""
 
     height: int
     above: int
-    """Zeros before the input."""
+    """Zeros before the first of them."""
     length: int
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor) -> _Circle:
+        """For a convolution of x (B, C, F, T) with weight (C', C, K, J)."""
         height, taps = x.shape[2], weight.shape[2]
         above = (taps - 1) // 2
         return cls(height, above, _smooth(max(height + taps - 1 - above, taps)))
 
-    def spectrum(self, x: Tensor, dim: int) -> Tensor:
-        return torch.fft.rfft(x, n=self.length, dim=dim)
+    def kernel(self, weight: Tensor) -> Tensor:
+        """Spectra (J, ω, C', C) of a weight (C', C, K, J)."""
+        spectrum: Tensor = torch.fft.rfft(weight, n=self.length, dim=2)
+        return spectrum.permute(3, 2, 0, 1)
 
-    def part(self, planes: Tensor, start: int, count: int) -> Tensor:
-        """Spectra (ω, C, count) of some frames of planes (C, F, T)."""
-        spectrum = self.spectrum(planes[:, :, start : start + count], 1)
+    def spectrum(self, planes: Tensor, start: int, count: int) -> Tensor:
+        """(ω, C, count) of some frames of planes (C, F, T)."""
+        part = planes[:, :, start : start + count]
+        spectrum: Tensor = torch.fft.rfft(part, n=self.length, dim=1)
         return spectrum.transpose(0, 1).contiguous()
 
-    def planes(self, product: Tensor) -> Tensor:
+    def planes(self, spectrum: Tensor) -> Tensor:
         """(C, L, t) of spectra (ω, C, t)."""
-        return torch.fft.irfft(product.transpose(0, 1), n=self.length, dim=1)
+        planes: Tensor = torch.fft.irfft(spectrum.transpose(0, 1), n=self.length, dim=1)
+        return planes
 
 
 def _chunks(frames: int) -> Iterator[tuple[int, int]]:
@@ -120,12 +125,12 @@ def _forward(x: Tensor, weight: Tensor) -> Tensor:
     circle = _Circle.of(x, weight)
     wrapped = min(circle.above, height)
     first = circle.length - circle.above
-    matrices = circle.spectrum(weight, 2).permute(3, 2, 0, 1).conj_physical().contiguous()
+    matrices = circle.kernel(weight).conj_physical().contiguous()
     x = _padded(x, width)
     y = x.new_empty(batch, outputs, height, frames)
     for item in range(batch):
         for start, count in _chunks(frames):
-            spectrum = circle.part(x[item], start, count + width - 1)
+            spectrum = circle.spectrum(x[item], start, count + width - 1)
             turned = circle.planes(_product(matrices, spectrum, count))
             out = y[item, :, :, start : start + count]
             # the first outputs lie at the end of the circle
@@ -148,12 +153,12 @@ def _backward(
     circle = _Circle.of(x, weight)
     of_x = torch.empty_like(x) if needs[0] else None
     # shifts run backwards here: the first one is to the frame that comes last
-    matrices = circle.spectrum(weight.flip(3), 2).permute(3, 2, 1, 0).contiguous()
+    matrices = circle.kernel(weight.flip(3)).transpose(2, 3).contiguous()
     of_lags = matrices.new_zeros(width, matrices.shape[1], outputs, channels)
     x, upstream = _padded(x, width), _padded(grads[0], width)
     for item in range(batch):
         for start, count in _chunks(frames):
-            spectrum = circle.part(upstream[item], start, count + width - 1)
+            spectrum = circle.spectrum(upstream[item], start, count + width - 1)
             if of_x is not None:
                 turned = circle.planes(_product(matrices, spectrum, count))
                 of_x[item, :, :, start : start + count] = turned[
@@ -161,7 +166,7 @@ def _backward(
                 ]
             if needs[1]:
                 own = spectrum[..., width // 2 : width // 2 + count].conj_physical()
-                against = circle.part(x[item], start, count + width - 1).transpose(1, 2)
+                against = circle.spectrum(x[item], start, count + width - 1).transpose(1, 2)
                 for shift in range(width):
                     of_lags[shift].baddbmm_(own, against[:, shift : shift + count])
     if not needs[1]:
