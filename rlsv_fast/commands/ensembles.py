@@ -15,6 +15,7 @@ from rlsv_fast.commands.common import asked_run, chosen_device, must_be_new, pro
 from rlsv_fast.commands.runs import check_drawable
 from rlsv_fast.errors import InputError, printable
 from rlsv_fast.processes import joined
+from rlsv_fast.umss.excerpts import F0Source
 from rlsv_fast.umss.settings import SCHEMA, EnsembleConfig
 
 
@@ -62,6 +63,7 @@ def evaluate(options: Namespace) -> None:
     for ending in ("json", "md"):
         must_be_new(out / f"{name}.{ending}", "choose another --out or remove it")
     device = chosen_device(options.device)
+    source: F0Source = "mixture" if options.f0_from_mix else "singers"
     choice: dict[str, Any] = {"device": device, "compute": _measures(options)}
     if options.singer is not None:
         choice["singers"] = options.singer
@@ -82,14 +84,17 @@ def evaluate(options: Namespace) -> None:
             model.separator.levels = options.levels
             choice["label"] += f", {options.levels} levels"
         choice |= _abilities(model)
-        if options.robustness and model.tracker is not None:
-            raise InputError(f"--robustness: {options.run} finds the f0 by itself")
+        if model.tracker is not None:
+            source = "none"
+            for name in ("robustness", "f0_from_mix"):
+                if getattr(options, name):
+                    option = "--" + name.replace("_", "-")
+                    raise InputError(f"{option}: {options.run} finds the f0 by itself")
 
         def separate(mixture: Tensor, f0: Tensor) -> Tensor:
             return model.separate(mixture, None if model.tracker is not None else f0)
 
     _check_measures(choice, options)
-    source: Any = "mixture" if options.f0_from_mix else "singers"
     songs = umss.test_songs(options.root, options.test_set)
     if options.test_set == "BCBQ":
         choice["first"] = 0

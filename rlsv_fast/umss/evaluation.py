@@ -129,7 +129,8 @@ def evaluate_separator(
             gives another shape.
     """
     op = "evaluate_separator"
-    wanted = _wanted(op, compute, synthesise is not None, track is not None or f0 != "singers")
+    found_f0 = track is not None or f0 not in ("singers", "none")
+    wanted = _wanted(op, compute, synthesise is not None, found_f0)
     if not songs:
         raise InputError(f"{op}: no songs to evaluate")
     integer(op, "batch_size", batch_size, 1)

@@ -26,7 +26,7 @@ from rlsv_fast.umss.choirs import (
 from rlsv_fast.umss.comb import on_grid
 from rlsv_fast.umss.tracks import F0Tracks
 
-F0Source: TypeAlias = Literal["singers", "mixture"] | Mapping[str, F0Tracks]
+F0Source: TypeAlias = Literal["singers", "mixture", "none"] | Mapping[str, F0Tracks]
 
 _ALL = slice(None)
 _SECONDS_A_PASS = 2.5
@@ -35,7 +35,10 @@ _COVERED = 0.9
 
 
 class ChoirBatch(NamedTuple):
-    """Excerpts, float32: mixture (B, N), sources (B, V, N), f0 in Hz (B, V, T), 0 if unvoiced."""
+    """Excerpts, float32: mixture (B, N), sources (B, V, N), f0 in Hz (B, V, T), 0 if unvoiced.
+
+    Without f0 its T is 0.
+    """
 
     mixture: Tensor
     sources: Tensor
@@ -68,8 +71,8 @@ class ExcerptStore:
         passes: excerpts that an epoch takes of each song; None takes one for every 2.5 s of it, as
             published for parts of 10 s.
         f0: ``"singers"`` for the tracks of each singer, ``"mixture"`` for those estimated from the
-            mixtures, which limit the combinations of singers to theirs; or, by the names of the
-            songs, tracks of the mixture of all V voices.
+            mixtures, which limit the combinations of singers to theirs; ``"none"`` for what finds
+            the f0 by itself; or, by the names of the songs, tracks of the mixture of all V voices.
         context: frames of f0 before and behind each excerpt, 0 Hz outside of the song; f0 then has
             T + 2 context frames.
         device: where the audio and the batches are.
@@ -109,7 +112,7 @@ class ExcerptStore:
         if passes is not None:
             integer(op, "passes", passes, 1)
         if isinstance(f0, str):
-            choice(op, "f0", f0, ("singers", "mixture"))
+            choice(op, "f0", f0, ("singers", "mixture", "none"))
         self.frames = -(-length // hop)
         self.device = torch.device(device)
         self.songs: list[Song] = []
@@ -226,7 +229,7 @@ class ExcerptStore:
         sources = torch.stack(audio).view(len(places), self.voices, self.length)
         mixture = sources.sum(1)
         peak = mixture.abs().amax(1).clamp_min(torch.finfo(mixture.dtype).tiny)
-        f0 = torch.stack(tracks).view(len(places), self.voices, -1)
+        f0 = torch.stack(tracks).view(len(places), self.voices, len(tracks[0]))
         return ChoirBatch(mixture / peak[:, None], sources / peak[:, None, None], f0)
 
     def _draw(self, song: int, generator: np.random.Generator) -> Place:
@@ -268,7 +271,9 @@ class _Choir:
         self._singers = {voice: singers for voice, singers in kept.items() if singers}
         self.usable = len(self._singers) >= store.voices and self._read_audio()
         if self.usable:
-            if source == "singers":
+            if source == "none":
+                self._tracks = dict.fromkeys(self.audio, torch.empty(0, device=store.device))
+            elif source == "singers":
                 self._read_singers_f0()
             else:
                 self._read_mixture_f0(song, source)

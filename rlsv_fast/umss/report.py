@@ -182,7 +182,7 @@ def _examples(
         hop=hop,
         sample_rate=data.sample_rate,
         singers="all" if singer is None else (singer,),
-        f0=f0,
+        f0=f0 if model.tracker is None else "none",
         device=next(model.parameters()).device,
     )
     ranked: dict[int, list[tuple[float, Place]]] = {}

@@ -227,7 +227,11 @@ def read_result(path: Path) -> EnsembleResult:
 
 def _intro(result: EnsembleResult) -> str:
     which = result.settings.get("test_set") or ", ".join(result.songs)
-    tracks = {"singers": "of the isolated singers", "mixture": "estimated from the mixtures"}
+    tracks = {
+        "singers": "of the isolated singers",
+        "mixture": "estimated from the mixtures",
+        "none": "found by the separator",
+    }
     return (
         f"# Separation of {which}\nSI-SDR in dB over {result.statistics(MIXTURE).count} seconds of "
         f"one voice in {len(result.excerpts)} excerpts; f0 "

@@ -59,7 +59,8 @@ class ChoirConfig:
         singers: numbers of the singers to train on, with commas; "all" of them.
         validation_singers: likewise to validate on.
         voices: in a mixture.
-        f0: tracks of each singer, or those estimated from mixtures (see the layouts of the data).
+        f0: tracks of each singer, or those estimated from mixtures (see the layouts of the data);
+            none for a model that finds its own.
         sample_rate: in Hz.
         segment_length: N, in samples.
         passes: excerpts that an epoch takes of each song; 0: one for every 2.5 s of it, as
@@ -71,7 +72,7 @@ class ChoirConfig:
     singers: str = "all"
     validation_singers: str = "all"
     voices: int = _between(4, 1, 16)
-    f0: Literal["singers", "mixture"] = "singers"
+    f0: Literal["singers", "mixture", "none"] = "singers"
     sample_rate: int = _between(16000, 1000, 384000)
     segment_length: int = _between(64000, 2048, 1 << 26)
     passes: int = _between(0, 0, 10**6)
@@ -168,7 +169,7 @@ class EnsembleConfig:
     training: EnsembleTrainingConfig = EnsembleTrainingConfig()
 
 
-_NETWORKS: Mapping[str, Value] = {"model.f0": "estimated"}
+_NETWORKS: Mapping[str, Value] = {"model.f0": "estimated", "data.f0": "none"}
 _F0_LOSSES: Mapping[str, Value] = {
     "loss.consistency": 1e4,
     "loss.band": 1e5,
@@ -218,6 +219,8 @@ def _check(config: EnsembleConfig) -> None:
         for key in ("consistency", "band", "commitment"):
             if getattr(loss, key) > 0:
                 raise InputError(f"loss.{key} > 0 goes with model.f0 = 'estimated'")
+        if config.data.f0 == "none":
+            raise InputError("data.f0 = 'none' goes with model.f0 = 'estimated'")
     else:
         _check_networks(config)
     if model.kind == "u-net":

@@ -208,10 +208,17 @@ def test_a_run_with_networks(
 ) -> None:
     pytest.importorskip("mir_eval")
     out = tmp_path / "run"
+    silent = tmp_path / "without f0"
+    for name in ("one", "two"):
+        quartet(silent / name, f0=False)
     settings = [*OPTIONS, f"--set={LONG}", "--set=training.max_steps=2", "--preset=sf-sft"]
-    assert main(["umss", "train", "-q", f"--root={root}", f"--out={out}", *settings]) == 0
-    arguments = ["umss", "evaluate", "-q", str(out), f"--root={root}"]
-    assert main([*arguments, "--compute=all"]) == 0
+    assert main(["umss", "train", "-q", f"--root={silent}", f"--out={out}", *settings]) == 0
+    arguments = ["umss", "evaluate", "-q", str(out)]
+    here = f"--out={tmp_path / 'evaluation'}"
+    assert main([*arguments, f"--root={silent}", here]) == 0
+    assert "f0 found by the separator" in capsys.readouterr().out
+    assert main([*arguments, f"--root={root}", "--compute=all"]) == 0
     assert "overall" in capsys.readouterr().out
-    message = complaint(capsys, *arguments[1:], f"--out={tmp_path}", "--robustness")
-    assert "finds the f0 by itself" in message
+    for option in ("--f0-from-mix", "--robustness"):
+        message = complaint(capsys, "evaluate", out, f"--root={root}", option, f"{here}-2")
+        assert f"{option}: {out} finds the f0 by itself" in message

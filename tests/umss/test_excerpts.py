@@ -140,6 +140,20 @@ def test_f0_must_be_there_and_long_enough(tmp_path: Path) -> None:
         ExcerptStore(find_songs(tmp_path), length=N)
 
 
+def test_without_f0(tmp_path: Path) -> None:
+    plain, known = tmp_path / "plain", tmp_path / "known"
+    quartet(plain / "song", f0=False)
+    quartet(known / "song")
+    store, other = (
+        ExcerptStore(find_songs(folder), length=N, f0=f0)
+        for folder, f0 in ((plain, "none"), (known, "singers"))
+    )
+    batch = next(store.epoch(3, seed=0, epoch=0))
+    assert batch.f0.shape == (3, 4, 0)
+    same = next(other.epoch(3, seed=0, epoch=0))
+    assert torch.equal(batch.sources, same.sources) and same.f0.shape == (3, 4, -(-N // 256))
+
+
 def test_given_tracks(tmp_path: Path) -> None:
     quartet(tmp_path / "song", seconds=1.0, f0=False)
     songs = find_songs(tmp_path)

@@ -100,6 +100,7 @@ def test_what_the_convention_changes() -> None:
         ("umss", ["model.multif0=trained"], "model.multif0 = 'trained' goes with model.f0 = 'est"),
         ("umss", ["model.assignment=trained"], "model.assignment = 'trained' goes with model.f0"),
         ("umss", ["loss.band=1"], "loss.band > 0 goes with model.f0 = 'estimated'"),
+        ("umss", ["data.f0=none"], "data.f0 = 'none' goes with model.f0 = 'estimated'"),
         ("umss", ["loss.reconstruction=0"], "nothing would be trained"),
         ("sf-sf", ["data.voices=3"], "four voices, data.voices is 3"),
         ("sf-sf", ["data.segment_length=16000"], r"1\.32 s or more.*16000 is 1\.00 s"),
