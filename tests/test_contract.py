@@ -1,4 +1,4 @@
-"""What every operator must satisfy, over the sample inputs of cases.py."""
+"""What every operator must satisfy, over the sample inputs of cases."""
 
 from __future__ import annotations
 

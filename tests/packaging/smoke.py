@@ -1,7 +1,7 @@
 """An installed rlsv_fast computes what it should: `python smoke.py [--without-host]`.
 
 Needs torch alone. Run it where `import rlsv_fast` finds the installation to be checked: values and
-gradients of every operator of tests/cases.py against the plain PyTorch twins, in float64; one line
+gradients of every operator of tests/cases against the plain PyTorch twins, in float64; one line
 of JSON with what ran. Any difference is an error.
 """
 
@@ -13,7 +13,7 @@ import platform
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cases.py
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cases
 
 import torch
 from cases import CASES, Case
