@@ -40,20 +40,27 @@ struct Layer {
   int64_t tiles() const { return (items + kItems - 1) / kItems; }
 };
 
-// Rows of `count` numbers at `stride` from each other as panels of `width` columns, zeros beyond
-// the last: panel p holds in turn the columns from p width on of all rows. A row of the result may
-// be made of `groups` rows that lie `rows` apart.
+// Matrices (terms, count), `groups` of them beside each other, as they are read: panel p holds of
+// each term in turn its columns from p width on, of one matrix after the other, and zeros beyond
+// the last. Element (k, i) of matrix g is from[k term + (g count + i) column].
 template <typename T>
-std::vector<T> panels_of(int64_t count, int64_t width, int64_t rows, int64_t groups, const T* from,
-                         int64_t row_stride, int64_t column_stride) {
-  const int64_t panels = (count + width - 1) / width;
-  std::vector<T> packed(panels * rows * groups * width);
-  T* to = packed.data();
-  for (int64_t first = 0; first < count; first += width)
-    for (int64_t row = 0; row < rows; ++row)
-      for (int64_t group = 0; group < groups; ++group, to += width)
-        for (int64_t k = 0; k < std::min(width, count - first); ++k)
-          to[k] = from[row * row_stride + (group * count + first + k) * column_stride];
+Tensor panels_of(const Tensor& like, const T* from, int64_t groups, int64_t terms, int64_t count,
+                 int64_t width, int64_t term, int64_t column) {
+  const int64_t panels = (count + width - 1) / width, panel_size = terms * groups * width;
+  Tensor packed = torch::stable::new_empty(like, {panels * panel_size});
+  T* out = write<T>(packed);
+  parallel(panels, panel_size, [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; ++panel) {
+      const int64_t first = panel * width, there = std::min(width, count - first);
+      T* to = out + panel * panel_size;
+      for (int64_t k = 0; k < terms; ++k)
+        for (int64_t group = 0; group < groups; ++group, to += width) {
+          for (int64_t i = 0; i < there; ++i)
+            to[i] = from[k * term + (group * count + first + i) * column];
+          std::fill(to + there, to + width, T(0));
+        }
+    }
+  });
   return packed;
 }
 
@@ -205,8 +212,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gated_recurrence_forward(const Tensor
     using T = decltype(zero);
     const int64_t width = kUnits * kLanes<T>, panels = (size + width - 1) / width;
     const Layer<T> layer{items, frames, size, nullptr, nullptr, nullptr, nullptr};
-    const auto weights = panels_of<T>(size, width, size, 3, read<T>(weight), 1, size);
-    const auto biases = panels_of<T>(size, width, 1, 3, read<T>(bias), 0, 1);
+    const Tensor weights = panels_of(weight, read<T>(weight), 3, size, size, width, 1, size);
+    const Tensor biases = panels_of(bias, read<T>(bias), 3, 1, size, width, 0, 1);
     const T* inputs = read<T>(projected);
     T *state = write<T>(states), *gate = keep ? write<T>(gates) : nullptr,
       *candidate = keep ? write<T>(candidates) : nullptr, *part = keep ? write<T>(parts) : nullptr;
@@ -214,8 +221,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gated_recurrence_forward(const Tensor
     for (int64_t frame = 0; frame < frames; ++frame)
       sweep(panels, layer.tiles(), cost, frame % 2, [&](int64_t panel, int64_t first) {
         on_tile(first, items, [&](int64_t item, auto count) {
-          advance<T, count.value>(layer, item, frame, panel, weights.data(), biases.data(), inputs,
-                                  gate, candidate, part, state);
+          advance<T, count.value>(layer, item, frame, panel, read<T>(weights), read<T>(biases),
+                                  inputs, gate, candidate, part, state);
         });
       });
   });
@@ -294,7 +301,7 @@ std::tuple<Tensor, Tensor> gated_recurrence_backward(const Tensor& grad, const T
     const int64_t width = kColumns * kLanes<T>, panels = (size + width - 1) / width;
     const Layer<T> layer{items,          frames,         size, read<T>(gates), read<T>(candidates),
                          read<T>(parts), read<T>(states)};
-    const auto weights = panels_of<T>(size, width, 3 * size, 1, read<T>(weight), size, 1);
+    const Tensor weights = panels_of(weight, read<T>(weight), 1, 3 * size, size, width, size, 1);
     std::vector<T> flow(items * size);
     const T* upstream = read<T>(grad);
     T *of_sums = write<T>(of_projected), *of_part = write<T>(of_parts);
@@ -302,8 +309,8 @@ std::tuple<Tensor, Tensor> gated_recurrence_backward(const Tensor& grad, const T
     for (int64_t frame = frames; frame > 0; --frame)
       sweep(panels, layer.tiles(), cost, frame % 2, [&](int64_t panel, int64_t first) {
         on_tile(first, items, [&](int64_t item, auto count) {
-          retreat<T, count.value>(layer, item, frame, panel, weights.data(), upstream, flow.data(),
-                                  of_sums, of_part);
+          retreat<T, count.value>(layer, item, frame, panel, read<T>(weights), upstream,
+                                  flow.data(), of_sums, of_part);
         });
       });
   });
