@@ -13,13 +13,10 @@ published; at a joint, of the 256 ms around it. A jump is the mean difference of
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import machine
+import choral_runs
 import numpy as np
 import torch
 from gpu_tables import table
@@ -111,12 +108,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--singer", type=int, default=3, metavar="N")
-    options = parser.parse_args()
+    options = choral_runs.arguments(__doc__.splitlines()[0])
     (song,) = umss.find_songs(options.data)
     config, model = umss.load_separator(options.run)
     voices, tracks = mixture_of(song, options.singer)
@@ -145,16 +137,8 @@ def main() -> None:
             estimate = torch.cat(list(parts), 2)[:, 0]
             phases = "continuous" if continuous else "0"
             rows.append(row(name, phases, estimate, voices, joints))
-    report = {
-        "machine": machine.facts(),
-        "song": song.name,
-        "singer": options.singer,
-        "rows": rows,
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "segments.json").write_text(json.dumps(report, indent=1) + "\n")
-    (options.out / "segments.md").write_text(markdown(report), encoding="utf-8")
-    print(markdown(report))
+    report = {**choral_runs.facts(song, options.singer), "rows": rows}
+    choral_runs.write(options.out, "segments", report, markdown(report))
 
 
 if __name__ == "__main__":
