@@ -66,8 +66,8 @@ def transformed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         Shape (B, C', F, T).
     """
-    y: Tensor = _correlation(x, weight)
-    return y if bias is None else y + bias[:, None, None]
+    y: Tensor = _correlation(x, weight, bias)
+    return y
 
 
 class _Circle(NamedTuple):
@@ -91,24 +91,23 @@ class _Circle(NamedTuple):
         return spectrum.permute(3, 2, 0, 1)
 
     def spectrum(self, planes: Tensor, start: int, count: int) -> Tensor:
-        """(ω, C, count) of some frames of planes (C, F, T)."""
-        part = planes[:, :, start : start + count]
-        spectrum: Tensor = torch.fft.rfft(part, n=self.length, dim=1)
-        return spectrum.transpose(0, 1).contiguous()
+        """(ω, C, count) of the frames from `start` on of planes (C, F, T), silent outside of it."""
+        first, last = max(start, 0), min(start + count, planes.shape[2])
+        room = planes.new_zeros(len(planes), count, self.length)
+        part = planes[:, :, first:last].transpose(1, 2)
+        room[:, first - start : last - start, : self.height] = part
+        spectrum: Tensor = torch.fft.rfft(room)
+        return spectrum.permute(2, 0, 1).contiguous()
 
     def planes(self, spectrum: Tensor) -> Tensor:
         """(C, L, t) of spectra (ω, C, t)."""
-        planes: Tensor = torch.fft.irfft(spectrum.transpose(0, 1), n=self.length, dim=1)
-        return planes
+        planes: Tensor = torch.fft.irfft(spectrum.permute(1, 2, 0), n=self.length)
+        return planes.transpose(1, 2)
 
 
 def _chunks(frames: int) -> Iterator[tuple[int, int]]:
     for start in range(0, frames, _FRAMES):
         yield start, min(_FRAMES, frames - start)
-
-
-def _padded(x: Tensor, width: int) -> Tensor:
-    return functional.pad(x, (width // 2, width // 2))
 
 
 def _product(matrices: Tensor, spectrum: Tensor, count: int) -> Tensor:
@@ -119,30 +118,30 @@ def _product(matrices: Tensor, spectrum: Tensor, count: int) -> Tensor:
     return product
 
 
-def _forward(x: Tensor, weight: Tensor) -> Tensor:
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     batch, _, height, frames = x.shape
     outputs, width = weight.shape[0], weight.shape[3]
     circle = _Circle.of(x, weight)
     wrapped = min(circle.above, height)
     first = circle.length - circle.above
     matrices = circle.kernel(weight).conj_physical().contiguous()
-    x = _padded(x, width)
+    level = 0 if bias is None else bias[:, None, None]
     y = x.new_empty(batch, outputs, height, frames)
     for item in range(batch):
         for start, count in _chunks(frames):
-            spectrum = circle.spectrum(x[item], start, count + width - 1)
+            spectrum = circle.spectrum(x[item], start - width // 2, count + width - 1)
             turned = circle.planes(_product(matrices, spectrum, count))
             out = y[item, :, :, start : start + count]
             # the first outputs lie at the end of the circle
-            out[:, :wrapped] = turned[:, first : first + wrapped]
-            out[:, wrapped:] = turned[:, : height - wrapped]
+            out[:, :wrapped] = turned[:, first : first + wrapped] + level
+            out[:, wrapped:] = turned[:, : height - wrapped] + level
     return y
 
 
 def _backward(
     saved: tuple[Tensor, ...], constants: None, needs: tuple[bool, ...], *grads: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Both from the spectrum G of the upstream gradient.
+) -> tuple[Tensor | None, ...]:
+    """All from the upstream gradient and its spectrum G.
 
     That of x is the convolution, sum over o and j of W_ocj(ω) G_o(ω, t - j); that of the weight
     lies in the lags whose spectrum is the sum over t of conj(G_o(ω, t)) X_c(ω, t + j).
@@ -150,33 +149,35 @@ def _backward(
     x, weight = saved
     batch, channels, height, frames = x.shape
     outputs, _, taps, width = weight.shape
+    half = width // 2
     circle = _Circle.of(x, weight)
     of_x = torch.empty_like(x) if needs[0] else None
+    of_bias = grads[0].sum((0, 2, 3)) if needs[2] else None
     # shifts run backwards here: the first one is to the frame that comes last
     matrices = circle.kernel(weight.flip(3)).transpose(2, 3).contiguous()
     of_lags = matrices.new_zeros(width, matrices.shape[1], outputs, channels)
-    x, upstream = _padded(x, width), _padded(grads[0], width)
     for item in range(batch):
         for start, count in _chunks(frames):
-            spectrum = circle.spectrum(upstream[item], start, count + width - 1)
+            spectrum = circle.spectrum(grads[0][item], start - half, count + width - 1)
             if of_x is not None:
                 turned = circle.planes(_product(matrices, spectrum, count))
                 of_x[item, :, :, start : start + count] = turned[
                     :, circle.above : circle.above + height
                 ]
             if needs[1]:
-                own = spectrum[..., width // 2 : width // 2 + count].conj_physical()
-                against = circle.spectrum(x[item], start, count + width - 1).transpose(1, 2)
+                own = spectrum[..., half : half + count].conj_physical()
+                around = circle.spectrum(x[item], start - half, count + width - 1)
+                against = around.transpose(1, 2)
                 for shift in range(width):
                     of_lags[shift].baddbmm_(own, against[:, shift : shift + count])
     if not needs[1]:
-        return of_x, None
+        return of_x, None, of_bias
     lags = torch.fft.irfft(of_lags, n=circle.length, dim=1).roll(circle.above, 1)[:, :taps]
-    return of_x, lags.permute(2, 3, 1, 0).contiguous()
+    return of_x, lags.permute(2, 3, 1, 0).contiguous(), of_bias
 
 
 _correlation: Any = differentiable(
-    "TallCorrelation", _forward, save=lambda inputs, output: inputs, backward=_backward
+    "TallCorrelation", _forward, save=lambda inputs, output: inputs[:2], backward=_backward
 )
 
 
