@@ -86,9 +86,11 @@ def evaluate(options: Namespace) -> None:
         choice |= _abilities(model)
         if model.tracker is not None:
             source = "none"
-            for name in ("robustness", "f0_from_mix"):
-                if getattr(options, name):
-                    option = "--" + name.replace("_", "-")
+            for given, option in (
+                (options.robustness, "--robustness"),
+                (options.f0_from_mix, "--f0-from-mix"),
+            ):
+                if given:
                     raise InputError(f"{option}: {options.run} finds the f0 by itself")
 
         def separate(mixture: Tensor, f0: Tensor) -> Tensor:

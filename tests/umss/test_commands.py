@@ -216,7 +216,9 @@ def test_a_run_with_networks(
     arguments = ["umss", "evaluate", "-q", str(out)]
     here = f"--out={tmp_path / 'evaluation'}"
     assert main([*arguments, f"--root={silent}", here]) == 0
-    assert "f0 found by the separator" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "f0 found by the separator" in told
+    assert (tmp_path / "evaluation" / "evaluation.md").read_text().split() == told.split()
     assert main([*arguments, f"--root={root}", "--compute=all"]) == 0
     assert "overall" in capsys.readouterr().out
     for option in ("--f0-from-mix", "--robustness"):
