@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kUnits* kWarp)
 
 // The gradient of the states before `frame`, and what the gates there make of it.
 template <typename T>
-__global__ void __launch_bounds__(kColumns* kParts)
+__global__ void __launch_bounds__(kColumns* kParts, 1)
     retreat(const T* __restrict__ grad, const T* __restrict__ weight, const T* __restrict__ states,
             GateMemory<const T> kept, GateShape shape, int64_t frame, T* flow, T* of_projected,
             T* of_parts) {
