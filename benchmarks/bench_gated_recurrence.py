@@ -74,13 +74,17 @@ def _units(sizes: Sizes) -> int:
     return sizes["B"] * sizes["T"] * sizes["H"]
 
 
+def _products(sizes: Sizes) -> int:
+    return 3 * _units(sizes) * sizes["H"]
+
+
 KERNELS = [
     Kernel(
         "gated_recurrence_forward",
         LAYERS,
         _forward,
         numbers=lambda n: 8 * _units(n) + 3 * n["H"] ** 2,
-        operations=lambda n: 3 * _units(n) * n["H"],
+        operations=_products,
         special=lambda n: 3 * _units(n),
         note="read the weights once and projections, write states and what the gradient needs; "
         "frames wait for each other, which no floor counts",
@@ -90,7 +94,7 @@ KERNELS = [
         LAYERS,
         _backward,
         numbers=lambda n: 10 * _units(n) + 3 * n["H"] ** 2,
-        operations=lambda n: 3 * _units(n) * n["H"],
+        operations=_products,
         note="read those and the gradient, write that of projections and products",
     ),
 ]

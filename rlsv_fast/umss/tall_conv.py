@@ -57,6 +57,7 @@ def transformed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     One small matrix product for each frequency of the transform, and two more for the gradients.
     Its length need only keep apart what the output keeps: F + ⌈(K - 1) / 2⌉, not F + K - 1.
+    Differentiable once.
 
     Args:
         x: shape (B, C, F, T), float32 or float64.

@@ -52,8 +52,9 @@ def normals(*shapes: tuple[int, ...]) -> Inputs:
     return lambda: tuple(normal(*shape) for shape in shapes)
 
 
-def representation(batch: int, components: int, frames: int) -> Inputs:
-    return lambda: (uniform(batch, components, frames),)
+def fractions(*shape: int) -> Inputs:
+    """One tensor between 0 and 1."""
+    return lambda: (uniform(*shape),)
 
 
 def pair(batch: int, samples: int) -> Inputs:

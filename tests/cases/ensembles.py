@@ -8,14 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cases.case import Case, Inputs, normal, normals, pair, uniform
+from cases.case import Case, Inputs, fractions, normal, normals, pair, uniform
 
 GRID = {"lowest": 32.7, "bins_per_octave": 60}
 SMALL = {"small": True}
-
-
-def _salience(*shape: int) -> Inputs:
-    return lambda: (uniform(*shape),)
 
 
 def _gated(items: int, frames: int, size: int) -> Inputs:
@@ -218,13 +214,13 @@ CASES: list[Case] = [
     *(
         Case("decode_f0", name, make, {**GRID, "thresholds": thresholds, **options}, **more)
         for name, make, thresholds, options, more in (
-            ("soft", _salience(2, 3, 12, 5), (0.9, 0.95, 0.0), {"method": "soft"}, SMALL),
-            ("typical", _salience(2, 4, 360, 37), (0.995,) * 4, {}, {}),
-            ("code", _salience(2, 4, 360, 37), (0.995,) * 4, {"convention": "code"}, {}),
-            ("typical-soft", _salience(2, 4, 360, 70), (0.995,) * 4, {"method": "soft"}, {}),
-            ("long-soft", _salience(1, 1, 3, 1300), (0.5,), {"method": "soft"}, {}),
-            ("ste", _salience(2, 3, 23, 33), (0.9, 0.95, 0.0), {"method": "ste"}, {}),
-            ("threshold", _salience(2, 2, 9, 5), (0.7, 0.9), {"method": "threshold"}, SMALL),
+            ("soft", fractions(2, 3, 12, 5), (0.9, 0.95, 0.0), {"method": "soft"}, SMALL),
+            ("typical", fractions(2, 4, 360, 37), (0.995,) * 4, {}, {}),
+            ("code", fractions(2, 4, 360, 37), (0.995,) * 4, {"convention": "code"}, {}),
+            ("typical-soft", fractions(2, 4, 360, 70), (0.995,) * 4, {"method": "soft"}, {}),
+            ("long-soft", fractions(1, 1, 3, 1300), (0.5,), {"method": "soft"}, {}),
+            ("ste", fractions(2, 3, 23, 33), (0.9, 0.95, 0.0), {"method": "ste"}, {}),
+            ("threshold", fractions(2, 2, 9, 5), (0.7, 0.9), {"method": "threshold"}, SMALL),
             (  # where the sigmoid is neither 0 nor 1
                 "sigmoid",
                 lambda: (0.5 + 0.004 * uniform(2, 2, 9, 5),),
@@ -233,12 +229,12 @@ CASES: list[Case] = [
                 SMALL,
             ),
             ("negative-soft", normals((2, 2, 11, 4)), (-1.0, 1.0), {"method": "soft"}, {}),
-            ("one-bin", _salience(2, 2, 1, 3), (0.0, 0.0), {"method": "soft"}, SMALL),
-            ("two-bins", _salience(2, 1, 2, 19), (0.0,), {"method": "soft"}, SMALL),
-            ("one-frame", _salience(3, 1, 20, 1), (0.0,), {"method": "soft"}, SMALL),
-            ("no-items", _salience(0, 2, 9, 3), (0.1, 0.2), {"method": "soft"}, {}),
-            ("no-voices", _salience(2, 0, 9, 3), (), {"method": "ste"}, {}),
-            ("no-frames", _salience(2, 1, 9, 0), (0.1,), {"method": "soft"}, {}),
+            ("one-bin", fractions(2, 2, 1, 3), (0.0, 0.0), {"method": "soft"}, SMALL),
+            ("two-bins", fractions(2, 1, 2, 19), (0.0,), {"method": "soft"}, SMALL),
+            ("one-frame", fractions(3, 1, 20, 1), (0.0,), {"method": "soft"}, SMALL),
+            ("no-items", fractions(0, 2, 9, 3), (0.1, 0.2), {"method": "soft"}, {}),
+            ("no-voices", fractions(2, 0, 9, 3), (), {"method": "ste"}, {}),
+            ("no-frames", fractions(2, 1, 9, 0), (0.1,), {"method": "soft"}, {}),
             (
                 "strided",
                 lambda: (uniform(4, 10, 2, 3),),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cases.case import Case, Inputs, normal, normals, pair, representation, uniform
+from cases.case import Case, Inputs, fractions, normal, normals, pair, uniform
 
 
 def _cosines(components: int, taps: int, rows: int | None = None) -> Inputs:
@@ -112,17 +112,17 @@ CASES: list[Case] = [
             ),
         )
     ),
-    Case("frame_distance", "typical", representation(2, 40, 50)),
-    Case("frame_distance", "long", representation(1, 200, 33), {"reduce": "mean"}),
-    Case("frame_distance", "l2", representation(2, 70, 37), {"p": 2}),
-    Case("frame_distance", "small", representation(2, 3, 4), small=True),
-    Case("frame_distance", "small-l2", representation(2, 3, 5), {"p": 2}, small=True),
-    Case("frame_distance", "time", representation(2, 7, 5), {"normalize": "time"}, small=True),
-    Case("frame_distance", "raw", representation(1, 3, 5), {"normalize": None}, small=True),
-    Case("frame_distance", "mean", representation(3, 4, 5), {"reduce": "mean"}, small=True),
-    Case("frame_distance", "one", representation(1, 1, 1)),
-    Case("frame_distance", "no-items", representation(0, 3, 4)),
-    Case("frame_distance", "no-frames", representation(2, 3, 0)),
+    Case("frame_distance", "typical", fractions(2, 40, 50)),
+    Case("frame_distance", "long", fractions(1, 200, 33), {"reduce": "mean"}),
+    Case("frame_distance", "l2", fractions(2, 70, 37), {"p": 2}),
+    Case("frame_distance", "small", fractions(2, 3, 4), small=True),
+    Case("frame_distance", "small-l2", fractions(2, 3, 5), {"p": 2}, small=True),
+    Case("frame_distance", "time", fractions(2, 7, 5), {"normalize": "time"}, small=True),
+    Case("frame_distance", "raw", fractions(1, 3, 5), {"normalize": None}, small=True),
+    Case("frame_distance", "mean", fractions(3, 4, 5), {"reduce": "mean"}, small=True),
+    Case("frame_distance", "one", fractions(1, 1, 1)),
+    Case("frame_distance", "no-items", fractions(0, 3, 4)),
+    Case("frame_distance", "no-frames", fractions(2, 3, 0)),
     Case(
         "frame_distance",
         "silent",  # many ties, as after a ReLU
@@ -131,14 +131,14 @@ CASES: list[Case] = [
     Case(
         "frame_distance",
         "strided",
-        representation(2, 6, 7),
+        fractions(2, 6, 7),
         view=lambda leaf: (leaf.transpose(1, 2)[:, ::2],),
         small=True,
     ),
     Case(
         "frame_distance",
         "expanded",
-        representation(1, 4, 5),
+        fractions(1, 4, 5),
         {"p": 2},
         view=lambda leaf: (leaf.expand(3, 4, 5),),
         small=True,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cases.case import Case, Inputs, normal, representation, uniform
+from cases.case import Case, Inputs, fractions, normal, uniform
 
 
 def _self_cost(*shape: int) -> Inputs:
@@ -88,17 +88,17 @@ CASES: list[Case] = [
     *(
         Case("sinkhorn_loss", name, make, {"epsilon": 0.3, "tolerance": 1e-14, **options}, **more)
         for name, make, options, more in (
-            ("typical", representation(3, 40, 21), {"epsilon": 0.1}, {}),
-            ("per-item", representation(2, 20, 18), {"reduce": "none"}, {}),
-            ("small", representation(2, 3, 4), {}, {"small": True}),
-            ("small-l2", representation(2, 3, 5), {"p": 2, "reduce": "none"}, {"small": True}),
-            ("time", representation(2, 7, 5), {"normalize": "time"}, {"small": True}),
-            ("raw", representation(1, 3, 5), {"normalize": None}, {"small": True}),
-            ("one", representation(1, 1, 1), {}, {}),
-            ("no-items", representation(0, 3, 4), {"reduce": "none"}, {}),
+            ("typical", fractions(3, 40, 21), {"epsilon": 0.1}, {}),
+            ("per-item", fractions(2, 20, 18), {"reduce": "none"}, {}),
+            ("small", fractions(2, 3, 4), {}, {"small": True}),
+            ("small-l2", fractions(2, 3, 5), {"p": 2, "reduce": "none"}, {"small": True}),
+            ("time", fractions(2, 7, 5), {"normalize": "time"}, {"small": True}),
+            ("raw", fractions(1, 3, 5), {"normalize": None}, {"small": True}),
+            ("one", fractions(1, 1, 1), {}, {}),
+            ("no-items", fractions(0, 3, 4), {"reduce": "none"}, {}),
             (
                 "strided",
-                representation(2, 6, 7),
+                fractions(2, 6, 7),
                 {},
                 {"view": lambda leaf: (leaf.transpose(1, 2)[:, ::2],), "small": True},
             ),

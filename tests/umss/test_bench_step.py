@@ -9,6 +9,7 @@ import original_umss
 import pytest
 import torch
 import umss_step
+import umss_step_tables
 from training.conftest import one_thread  # noqa: F401  (autouse)
 
 from rlsv_fast import reference
@@ -44,18 +45,18 @@ def test_the_original_is_in_force_and_then_is_not() -> None:
     gru = torch.nn.GRU.forward
     assert calls(original_umss.original(transform=False)) == [1, 5, 1]
     assert calls(original_umss.joined_recurrence()) == [0, 5, 0]
-    assert calls(umss_step.around(umss_step.OURS)) == [0, 0, 0]
+    assert calls(umss_step.around(umss_step_tables.OURS)) == [0, 0, 0]
 
 
 def test_sides_learn_and_are_measured_and_told() -> None:
     sides = umss_step.RUNS[umss_step.MAIN[0]]
     found = umss_step.measure("separator", 1, sides, SHORT["separator"], budget=0.01)
-    parts = found[umss_step.OURS]["parts"]
-    assert set(parts) == set(found[umss_step.ORIGINAL]["parts"])
+    parts = found[umss_step_tables.OURS]["parts"]
+    assert set(parts) == set(found[umss_step_tables.ORIGINAL]["parts"])
     assert {"encoder", "decoder", "synthesiser", "loss"} <= set(parts) and min(parts.values()) > 0
     for side in sides:
         one = found[side]
-        assert set(one["stages"]) == set(umss_step.STAGES)
+        assert set(one["stages"]) == set(umss_step_tables.STAGES)
         assert sum(one["stages"].values()) <= 1.5 * one["median"]
         one["peak_mib"] = 1.0
     row = {"model": "separator", "items": 1, "memory": "kept", "threads": 1, "commit": "C"}
@@ -65,16 +66,16 @@ def test_sides_learn_and_are_measured_and_told() -> None:
         "agreement": {"separator": {"loss_apart": 1e-6, "gradient_apart": 1e-4}},
         "runs": [row | {"sides": found}],
     }
-    told = umss_step.text(report)
+    told = umss_step_tables.text(report, 4)
     assert all(f"| {side} |" in told for side in sides) and "| synthesiser |" in told
-    ratio = found[umss_step.ORIGINAL]["median"] / found[umss_step.OURS]["median"]
+    ratio = found[umss_step_tables.ORIGINAL]["median"] / found[umss_step_tables.OURS]["median"]
     assert f"| {ratio:.1f} | 1 | 1.0 |" in told
 
 
 @pytest.mark.parametrize("side", umss_step.RUNS[umss_step.MAIN[0]])
 def test_steps_of_every_side_move_the_model_alike(side: str) -> None:
     moved = []
-    for name in (umss_step.OURS, side):
+    for name in (umss_step_tables.OURS, side):
         problem = umss_step.Problem.make("separator", 1, SHORT["separator"])
         run = umss_step.step(problem, name)
         run(lambda _: None)
